@@ -1,0 +1,277 @@
+//! Everything that is written goes through here, one transaction at a time, and what is read is a memory
+//! of it: always at a revision, never ahead of what the store has confirmed.
+
+mod chronicle;
+mod members;
+mod decide;
+mod open;
+mod truth;
+#[cfg(test)]
+mod tests;
+
+pub use chronicle::{fresh_history, put_back};
+pub use members::Life;
+pub use open::{OpenError, Opening};
+pub use truth::{Pending, Spec, Truth};
+
+use crate::records::{self, AuditRecord, RecordError, SpecRecord, keys};
+use crate::store::{
+    Field, Guard, LEADER_KEY, Operation, Range, Reply, Store, StoreError, Transaction, write_until_answered,
+};
+use bgctl_proto::ambient::Ambient;
+use cutover::ids::{Epoch, ServiceName};
+use std::collections::VecDeque;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::time::Duration;
+
+/// Audit entries that are kept, of all leaders together: with a few hundred bytes each, well below a store's
+/// limits. Export them if they must live longer.
+const AUDIT_ENTRIES_KEPT: usize = 2000;
+
+/// Of those too many, removed with each new one: so a surplus shrinks, and transactions stay small.
+const AUDIT_ENTRIES_REMOVED_AT_ONCE: usize = 4;
+
+/// Reads in a row that may be older than what is known to be written: a member of the store that is behind catches up
+/// within a moment, and one that does not is no store to lead by.
+const STALE_READS_MAX: usize = 20;
+
+/// Pause after such a read.
+const READ_AGAIN_AFTER: Duration = Duration::from_millis(100);
+
+/// Why something was not written.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum LedgerError {
+    /// The store did not take it.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// What the store holds cannot be read.
+    #[error(transparent)]
+    Record(#[from] RecordError),
+    /// Another leader was elected meanwhile.
+    #[error("another controller leads now; ask again")]
+    Deposed,
+}
+
+/// The store, as its leader sees it.
+pub struct Ledger {
+    store: Arc<dyn Store>,
+    ambient: Arc<dyn Ambient>,
+    epoch: Epoch,
+    truth: RwLock<Truth>,
+    /// Held from before a transaction until the memory has it: the revision of the memory must never
+    /// cover a write the memory does not have.
+    writing: tokio::sync::Mutex<()>,
+    audit_number: AtomicU64,
+    /// The keys of the entries in the store, oldest first.
+    audited: Mutex<VecDeque<String>>,
+}
+
+impl Ledger {
+    /// Takes over as the leader of this epoch: writes first, so that everything decided before is seen.
+    pub async fn take_over(
+        store: Arc<dyn Store>,
+        ambient: Arc<dyn Ambient>,
+        epoch: Epoch,
+    ) -> Result<Self, LedgerError> {
+        let Marked { has_room, revision } = Self::mark_at(&*store, epoch).await?;
+        if !has_room {
+            tracing::error!("the store takes no more; leading all the same, for aborts");
+        }
+        let range = read_since(&*store, revision).await?;
+        let truth = Truth::read(&range)?;
+        let audits = range.entries.iter().filter(|entry| entry.key.starts_with("audit/"));
+        let audited = Mutex::new(audits.map(|entry| entry.key.clone()).collect());
+        let cluster = store.cluster().await?;
+        let ledger = Self {
+            store,
+            ambient,
+            epoch,
+            truth: RwLock::new(truth),
+            writing: tokio::sync::Mutex::new(()),
+            audit_number: AtomicU64::new(0),
+            audited,
+        };
+        ledger.begin_reign(cluster.as_deref()).await?;
+        Ok(ledger)
+    }
+
+    /// Adds this reign to the history the store tells, unless that was done when this leader took over before.
+    async fn begin_reign(&self, cluster: Option<&str>) -> Result<(), LedgerError> {
+        let before = self.read(|truth| (truth.chronicle_revision > 0).then(|| truth.chronicle.clone()));
+        let present = before.as_ref().and_then(|before| before.reigns.last());
+        if present.is_some_and(|present| present.epoch == self.epoch.0) {
+            return Ok(());
+        }
+        let is_first = before.is_none();
+        let reign = chronicle::fresh_reign(self.epoch, &*self.ambient);
+        let record =
+            chronicle::continued(before, reign, cluster, fresh_history(&*self.ambient), self.ambient.unix_millis());
+        let operations = vec![Operation::Put(keys::CHRONICLE.to_owned(), records::write(&record))];
+        let transaction = Transaction { guards: vec![leads(self.epoch)], operations, otherwise: Vec::new() };
+        let revision = match self.done(&transaction).await {
+            // Full. What is said meanwhile counts to the reign before, which the next one ends.
+            Err(LedgerError::Store(StoreError::Refused { detail })) if !is_first => {
+                tracing::error!(%detail, "the store takes no more; leading without a place in its history");
+                return Ok(());
+            }
+            written => written?,
+        };
+        self.update(|truth| {
+            truth.revision = revision;
+            truth.chronicle_revision = revision;
+            truth.chronicle = record;
+        });
+        Ok(())
+    }
+
+    /// Writes that this epoch leads, which fails if it does not. False: the store is full. A removal is a write as
+    /// well, and a full store takes that.
+    pub async fn mark(store: &dyn Store, epoch: Epoch) -> Result<bool, LedgerError> {
+        Self::mark_at(store, epoch).await.map(|marked| marked.has_room)
+    }
+
+    async fn mark_at(store: &dyn Store, epoch: Epoch) -> Result<Marked, LedgerError> {
+        let marking =
+            |operation| Transaction { guards: vec![leads(epoch)], operations: vec![operation], otherwise: vec![] };
+        let mark = Operation::Put(keys::TAKEOVER.to_owned(), epoch.to_string().into_bytes());
+        let (reply, has_room) = match write_until_answered(store, &marking(mark)).await {
+            Err(StoreError::Refused { .. }) => {
+                let unmark = Operation::Delete(keys::TAKEOVER.to_owned());
+                (write_until_answered(store, &marking(unmark)).await?, false)
+            }
+            answered => (answered?, true),
+        };
+        match reply {
+            Reply::Done { revision } => Ok(Marked { has_room, revision }),
+            Reply::Refused { .. } => Err(LedgerError::Deposed),
+        }
+    }
+
+    /// Of this leader.
+    pub fn epoch(&self) -> Epoch {
+        self.epoch
+    }
+
+    /// The time of day, for people: nothing is decided by it. And chance.
+    pub fn ambient(&self) -> &dyn Ambient {
+        &*self.ambient
+    }
+
+    /// Looks at what is known. Short: nothing waits in here.
+    pub fn read<T>(&self, look: impl FnOnce(&Truth) -> T) -> T {
+        look(&self.truth.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    fn update<T>(&self, change: impl FnOnce(&mut Truth) -> T) -> T {
+        change(&mut self.truth.write().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// An entry for the record of changes, and the removal of those that are too old, whichever leader wrote them.
+    fn audit(&self, actor: &str, action: String) -> Vec<Operation> {
+        let number = self.audit_number.fetch_add(1, Ordering::Relaxed);
+        let record = AuditRecord { actor: actor.to_owned(), action, at_unix_millis: self.ambient.unix_millis() };
+        let key = keys::audit(self.epoch.0, number);
+        let mut kept = self.audited.lock().unwrap_or_else(PoisonError::into_inner);
+        kept.push_back(key.clone());
+        let surplus = kept.len().saturating_sub(AUDIT_ENTRIES_KEPT).min(AUDIT_ENTRIES_REMOVED_AT_ONCE);
+        // A removal whose transaction comes to nothing is made up for by the next leader.
+        let old: Vec<_> = kept.drain(..surplus).collect();
+        let entry = Operation::Put(key, records::write(&record));
+        std::iter::once(entry).chain(old.into_iter().map(Operation::Delete)).collect()
+    }
+
+    /// Puts something into the record of changes that happened elsewhere, and is only heard of here.
+    pub async fn note(&self, actor: &str, action: String) -> Result<(), LedgerError> {
+        let _turn = self.writing.lock().await;
+        let operations = self.audit(actor, action);
+        let transaction = Transaction { guards: vec![leads(self.epoch)], operations, otherwise: Vec::new() };
+        let revision = self.done(&transaction).await?;
+        self.update(|truth| truth.revision = revision);
+        Ok(())
+    }
+
+    /// Records a spec as the service's next revision; answers the revision, and whether it is new.
+    pub async fn apply(&self, spec: Spec, file_name: &str, actor: &str) -> Result<(u64, bool), LedgerError> {
+        let _turn = self.writing.lock().await;
+        let service = spec.service.clone();
+        let known = self.read(|truth| truth.specs.get(&service).map(|(known, _)| (known.revision, known.text.clone())));
+        if let Some((revision, text)) = &known
+            && text == spec.text()
+        {
+            return Ok((*revision, false));
+        }
+        let revision = known.map_or(1, |(revision, _)| revision + 1);
+        let record = SpecRecord {
+            revision,
+            text: spec.text().to_owned(),
+            file_name: file_name.to_owned(),
+            actor: actor.to_owned(),
+            at_unix_millis: self.ambient.unix_millis(),
+        };
+        let mut operations = vec![Operation::Put(keys::spec(&service), records::write(&record))];
+        operations.extend(self.audit(actor, format!("apply {service} revision {revision}")));
+        let transaction = Transaction { guards: vec![leads(self.epoch)], operations, otherwise: Vec::new() };
+        let store_revision = self.done(&transaction).await?;
+        self.update(|truth| {
+            truth.revision = store_revision;
+            truth.specs.insert(service, (record, spec));
+        });
+        Ok((revision, true))
+    }
+
+    /// Strikes a controller out of the list of those that exist.
+    pub async fn forget_replica(&self, name: &str, actor: &str) -> Result<(), LedgerError> {
+        let _turn = self.writing.lock().await;
+        let mut operations = vec![Operation::Delete(keys::replica(name))];
+        operations.extend(self.audit(actor, format!("controller {name} forgotten")));
+        let transaction = Transaction { guards: vec![leads(self.epoch)], operations, otherwise: Vec::new() };
+        let revision = self.done(&transaction).await?;
+        self.update(|truth| truth.revision = revision);
+        Ok(())
+    }
+
+    /// Runs a transaction that only a change of leader can refuse.
+    async fn done(&self, transaction: &Transaction) -> Result<u64, LedgerError> {
+        match write_until_answered(&*self.store, transaction).await? {
+            Reply::Done { revision } => Ok(revision),
+            Reply::Refused { .. } => Err(LedgerError::Deposed),
+        }
+    }
+}
+
+/// What came of writing that an epoch leads.
+struct Marked {
+    /// The store takes more than removals.
+    has_room: bool,
+    /// Everything that was decided before is in the store at this revision.
+    revision: u64,
+}
+
+/// Everything the store holds, at this revision or a later one. A transaction tells the truth, and a read need not:
+/// etcd older than 3.6.9 may answer one from before, after a pause of its leader.
+async fn read_since(store: &dyn Store, written: u64) -> Result<Range, StoreError> {
+    let mut read = 0;
+    for _ in 0..STALE_READS_MAX {
+        let range = store.range("").await?;
+        if range.revision >= written {
+            return Ok(range);
+        }
+        read = range.revision;
+        tracing::warn!(read, written, "the store read something older than what it has written; reading again");
+        tokio::time::sleep(READ_AGAIN_AFTER).await;
+    }
+    let detail =
+        format!("its reads are of revision {read}, and it has written revision {written}; is it etcd, upgrade it");
+    Err(StoreError::Unknown { detail })
+}
+
+/// What every write of a leader is guarded by.
+fn leads(epoch: Epoch) -> Guard {
+    Guard { key: LEADER_KEY.to_owned(), field: Field::CreateRevision, equals: epoch.0 }
+}
+
+/// The names of a deployment's services, checked.
+fn service_names<'a>(key: &str, services: impl Iterator<Item = &'a String>) -> Result<Vec<ServiceName>, RecordError> {
+    services.map(|service| records::parse(key, service)).collect()
+}
