@@ -1,0 +1,116 @@
+//! The processes of one private nginx. A pid file says nothing: after a crash its number may belong to
+//! anybody. What counts is the executable and the directory it was started in, both read from /proc, and
+//! signals go through a pidfd, so that no other process can slip in between.
+
+use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
+use std::fs;
+use std::io;
+use std::os::fd::OwnedFd;
+use std::path::{Path, PathBuf};
+
+/// nginx's own titles for its processes.
+const MASTER: &str = "nginx: master process";
+const WORKER: &str = "nginx: worker process";
+const ENDING: &str = "nginx: worker process is shutting down";
+
+/// Which instance is meant.
+#[derive(Debug, Clone)]
+pub(super) struct Identity {
+    /// Its executable.
+    pub(super) binary: PathBuf,
+    /// Its working directory: each private instance has its own.
+    pub(super) prefix: PathBuf,
+    /// Where it writes its pid.
+    pub(super) pid_file: PathBuf,
+}
+
+/// What a process of the instance does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Role {
+    /// Has not given itself a title yet.
+    Starting,
+    /// Holds the listening sockets, takes signals.
+    Master,
+    /// Accepts connections. Goes on doing so when its master was killed.
+    Worker,
+    /// Finishes what it has.
+    Ending,
+}
+
+impl Role {
+    /// Every one.
+    pub(super) const ALL: [Self; 4] = [Self::Starting, Self::Master, Self::Worker, Self::Ending];
+}
+
+/// A process that was seen to belong to the instance, and cannot be mistaken for another any more.
+#[derive(Debug)]
+pub(super) struct Process {
+    pid: Pid,
+    handle: OwnedFd,
+}
+
+impl Identity {
+    /// The master. Looks at the pid file first, and through /proc where that leads nowhere.
+    pub(super) fn master(&self) -> Option<Process> {
+        let noted = fs::read_to_string(&self.pid_file).ok().and_then(|text| text.trim().parse().ok());
+        let noted = noted.and_then(|pid| self.open(pid, Role::Master));
+        noted.or_else(|| self.all(Role::Master).into_iter().next())
+    }
+
+    /// Every process of the instance in this role.
+    pub(super) fn all(&self, role: Role) -> Vec<Process> {
+        let entries = fs::read_dir("/proc").into_iter().flatten().flatten();
+        let pids = entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok());
+        pids.filter_map(|pid| self.open(pid, role)).collect()
+    }
+
+    /// The handle is taken before the look: it stands for the process that was looked at, or for one that
+    /// is gone.
+    fn open(&self, pid: i32, role: Role) -> Option<Process> {
+        let pid = Pid::from_raw(pid)?;
+        if self.role(pid)? != role {
+            return None;
+        }
+        let handle = pidfd_open(pid, PidfdFlags::NONBLOCK).ok()?;
+        (self.role(pid)? == role).then_some(Process { pid, handle })
+    }
+
+    fn role(&self, pid: Pid) -> Option<Role> {
+        let proc = PathBuf::from(format!("/proc/{}", pid.as_raw_nonzero()));
+        if !same(&fs::read_link(proc.join("exe")).ok()?, &self.binary)
+            || !same(&fs::read_link(proc.join("cwd")).ok()?, &self.prefix)
+        {
+            return None;
+        }
+        let title = fs::read(proc.join("cmdline")).ok()?;
+        let title = String::from_utf8_lossy(&title);
+        Some(if title.starts_with(MASTER) {
+            Role::Master
+        } else if title.starts_with(ENDING) {
+            Role::Ending
+        } else if title.starts_with(WORKER) {
+            Role::Worker
+        } else {
+            Role::Starting
+        })
+    }
+}
+
+impl Process {
+    /// Its number, for messages.
+    pub(super) fn pid(&self) -> i32 {
+        self.pid.as_raw_nonzero().get()
+    }
+
+    /// Sends a signal. A process that is gone is an error (ESRCH).
+    pub(super) fn signal(&self, signal: Signal) -> io::Result<()> {
+        Ok(pidfd_send_signal(&self.handle, signal)?)
+    }
+}
+
+/// An upgraded binary and a directory that was made anew keep the processes ours.
+fn same(link: &Path, expected: &Path) -> bool {
+    let link = link.to_string_lossy();
+    let link = link.strip_suffix(" (deleted)").unwrap_or(&link);
+    Path::new(link) == fs::canonicalize(expected).as_deref().unwrap_or(expected)
+}
