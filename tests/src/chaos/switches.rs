@@ -1,0 +1,48 @@
+//! Many switches and no fault: to the next version, and back to the one that stands warm.
+
+use super::case::Case;
+use super::judge::{self, Evidence};
+use super::scene::{ChaosError, Scene};
+use super::table::Line;
+use super::trial::{next, text};
+use std::time::Instant;
+
+pub(super) async fn run(scene: &mut Scene, case: &Case, count: usize) -> Result<Line, ChaosError> {
+    let before = scene.at_rest().await?;
+    let here = text(&before["services"][0]["version"]);
+    let there = next(&here);
+    let mut path = vec![here.clone()];
+    let (mut code, mut faults) = (None, Vec::new());
+    for turn in 0..count {
+        let (arguments, to) = match turn % 2 {
+            0 => (vec!["deploy", "web", "--version", there], there),
+            _ => (vec!["rollback", "web"], here.as_str()),
+        };
+        let ran = scene.fleet.bgctl(&arguments).await?;
+        code = ran.code;
+        if code != Some(0) {
+            faults.push(format!("switch {} of {count}, to {to}: {}", turn + 1, ran.short()));
+            break;
+        }
+        path.push(to.to_owned());
+        // Or nobody could tell the next one from this one that never was.
+        scene.wait_seen(to).await?;
+    }
+    let over = Instant::now();
+    let after = scene.at_rest().await?;
+    let converged = over.elapsed();
+    let history = scene.history().await?;
+    let report = scene.change_of_users().await?;
+    let asked = path.last().cloned().unwrap_or_default();
+    let evidence = Evidence {
+        before: &before,
+        after: &after,
+        history: &history,
+        report: &report,
+        path: Some(path),
+        asked: &asked,
+        code,
+        struck: "",
+    };
+    Ok(judge::judge(case, &evidence, converged, faults))
+}

@@ -1,0 +1,189 @@
+//! One case from a fleet at rest to a fleet at rest.
+
+use super::case::{Case, Side, Strike};
+use super::judge::{self, Evidence};
+use super::scene::{CONVERGE_LIMIT, ChaosError, Scene};
+use super::strike::{self, Standing, candidates, program};
+use super::switches;
+use super::table::Line;
+use crate::netfleet::{NetFleetError, Order};
+use serde_json::Value;
+use std::process::Stdio;
+use std::time::{Duration, Instant};
+
+/// For somebody to come to the point: a deployment, and the drain after it.
+const REACH_LIMIT: Duration = Duration::from_secs(60);
+/// For the command to end: the deployment's own deadline is 30 s, a lease and its follower come on top.
+const COMMAND_LIMIT: Duration = Duration::from_secs(150);
+/// For as long a process that has not promised is left standing, in case somebody counts on it all the same.
+const TEMPT_FOR: Duration = Duration::from_millis(1500);
+/// For containers of the release before to be gone, so that its image can be.
+const CLEAR_LIMIT: Duration = Duration::from_secs(60);
+/// How often a waiting caller looks.
+const LOOK_EVERY: Duration = Duration::from_millis(10);
+/// Containers of a host at rest: what is served, and the way back.
+const CONTAINERS_AT_REST: usize = 2;
+
+pub(super) async fn run(scene: &mut Scene, case: &Case, number: usize) -> Result<Line, ChaosError> {
+    let host = number % scene.fleet.hosts().len();
+    match case {
+        Case::Strike(strike) => struck(scene, case, strike, host).await,
+        Case::Switches(count) => switches::run(scene, case, *count).await,
+    }
+}
+
+async fn struck(scene: &mut Scene, case: &Case, strike: &Strike, host: usize) -> Result<Line, ChaosError> {
+    let before = scene.at_rest().await?;
+    let serving = text(&before["services"][0]["version"]);
+    let version = next(&serving);
+    make_room(scene, host, version).await?;
+    for machine in scene.fleet.machines() {
+        machine.points().disarm();
+    }
+    for machine in candidates(scene, strike.side, host) {
+        machine.points().arm(&strike.point, Order::Stop)?;
+    }
+    let mut command = scene.fleet.bgctl_command(&["deploy", "web", "--version", version, "--json"])?;
+    let child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn();
+    let child = child.map_err(|source| NetFleetError::Start { what: "bgctl".to_owned(), source })?;
+    let deployment = tokio::spawn(child.wait_with_output());
+
+    let standing = wait_reached(scene, strike, host).await;
+    let mut faults = Vec::new();
+    let standing = match standing {
+        Some(standing) => standing,
+        None => {
+            let said = match tokio::time::timeout(COMMAND_LIMIT, deployment).await {
+                Ok(Ok(Ok(output))) => String::from_utf8_lossy(&output.stderr).into_owned(),
+                Ok(_) | Err(_) => "nothing".to_owned(),
+            };
+            return Err(ChaosError::NotReached { point: strike.point.clone(), limit: REACH_LIMIT, said });
+        }
+    };
+    faults.extend(tempt(scene, strike, &before, host).await?);
+    let lost = scene.lost();
+    if lost > 0 {
+        faults.push(format!("{lost} requests were lost before anything was struck"));
+    }
+    strike::strike(scene, strike.fault, host, Some(&standing)).await?;
+    let healed = Instant::now();
+
+    let ended = tokio::time::timeout(COMMAND_LIMIT, deployment).await;
+    let Ok(Ok(Ok(output))) = ended else { return Err(ChaosError::Stuck { limit: COMMAND_LIMIT }) };
+    wait_for_nginx(scene, host).await?;
+    let after = scene.at_rest().await?;
+    let converged = healed.elapsed();
+    let history = scene.history().await?;
+    let report = scene.change_of_users().await?;
+    let evidence = Evidence {
+        before: &before,
+        after: &after,
+        history: &history,
+        report: &report,
+        path: None,
+        asked: version,
+        code: output.status.code(),
+        struck: scene.fleet.hosts()[host].name(),
+    };
+    Ok(judge::judge(case, &evidence, converged, faults))
+}
+
+/// Round and round: of three versions the next one never stands warm beside the one that serves.
+pub(super) fn next(serving: &str) -> &'static str {
+    match serving {
+        "v1" => "v2",
+        "v2" => "v3",
+        _ => "v1",
+    }
+}
+
+/// The struck host has to fetch the image again, as it would a new one.
+async fn make_room(scene: &Scene, host: usize, version: &str) -> Result<(), ChaosError> {
+    let deadline = Instant::now() + CLEAR_LIMIT;
+    let docker = scene.fleet.docker(host)?;
+    let all = || bollard::query_parameters::ListContainersOptionsBuilder::new().all(true).build();
+    loop {
+        let there = docker.list_containers(Some(all())).await.map(|all| all.len());
+        if there.as_ref().is_ok_and(|count| *count <= CONTAINERS_AT_REST) {
+            break;
+        }
+        if Instant::now() >= deadline {
+            let what = format!(
+                "only {CONTAINERS_AT_REST} containers on {} (there: {there:?})",
+                scene.fleet.hosts()[host].name()
+            );
+            return Err(NetFleetError::Deadline { what, limit: CLEAR_LIMIT }.into());
+        }
+        tokio::time::sleep(LOOK_EVERY).await;
+    }
+    Ok(scene.fleet.forget_image(host, version).await?)
+}
+
+async fn wait_reached(scene: &Scene, strike: &Strike, host: usize) -> Option<Standing> {
+    let deadline = Instant::now() + REACH_LIMIT;
+    loop {
+        for machine in candidates(scene, strike.side, host) {
+            if machine.points().is_reached(&strike.point) {
+                // Whoever else comes to it later passes.
+                for other in candidates(scene, strike.side, host) {
+                    if other.name() != machine.name() {
+                        other.points().disarm();
+                    }
+                }
+                return Some(Standing { process: machine.process(program(strike.side)) });
+            }
+        }
+        if Instant::now() >= deadline {
+            return None;
+        }
+        tokio::time::sleep(LOOK_EVERY).await;
+    }
+}
+
+/// A master that was killed leaves a worker that serves on until the agent has looked: what its end costs is this
+/// case's, not the next one's.
+async fn wait_for_nginx(scene: &Scene, host: usize) -> Result<(), ChaosError> {
+    let deadline = Instant::now() + CONVERGE_LIMIT;
+    let struck = &scene.fleet.hosts()[host];
+    while !strike::is_nginx_whole(struck) {
+        if Instant::now() >= deadline {
+            let what = format!("one nginx with workers of its own on {}", struck.name());
+            return Err(NetFleetError::Deadline { what, limit: CONVERGE_LIMIT }.into());
+        }
+        tokio::time::sleep(LOOK_EVERY).await;
+    }
+    Ok(())
+}
+
+/// While the host stands where it has promised or acknowledged nothing, nobody may act as if it had.
+async fn tempt(scene: &Scene, strike: &Strike, before: &Value, host: usize) -> Result<Vec<String>, ChaosError> {
+    if strike.side == Side::Leader || !(strike.is_unpromised() || strike.is_unacknowledged()) {
+        return Ok(Vec::new());
+    }
+    let was = before["services"][0]["generation"].as_u64().unwrap_or_default();
+    let name = scene.fleet.hosts()[host].name();
+    let deadline = Instant::now() + TEMPT_FOR;
+    loop {
+        let ran = scene.fleet.bgctl(&["status", "--json"]).await?;
+        let answer = ran.json().unwrap_or_default();
+        let service = &answer["services"][0];
+        if strike.is_unpromised() && service["generation"].as_u64().is_some_and(|now| now > was) {
+            return Ok(vec![format!("S2: committed while {name} had not promised")]);
+        }
+        let told = service["hosts"].as_array().cloned().unwrap_or_default();
+        let of_host = told.iter().find(|told| told["host"] == name);
+        if strike.is_unacknowledged()
+            && of_host.is_some_and(|told| told["generation"].as_u64().is_some_and(|now| now > was))
+        {
+            return Ok(vec![format!("S10: {name} is said to serve what it has not been seen to serve")]);
+        }
+        if Instant::now() >= deadline {
+            return Ok(Vec::new());
+        }
+        tokio::time::sleep(LOOK_EVERY).await;
+    }
+}
+
+pub(super) fn text(value: &Value) -> String {
+    value.as_str().unwrap_or_default().to_owned()
+}
