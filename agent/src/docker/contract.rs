@@ -79,7 +79,7 @@ async fn removes_the_network_when_nothing_runs_in_it(bench: &Bench) {
     bench.engine.remove(&id).await.unwrap();
     bench.engine.remove_network(name).await.unwrap();
     bench.engine.remove_network(name).await.expect("removing what is gone is fine");
-    bench.engine.ensure_network(&bench.network).await.unwrap();
+    bench.make_network_again().await;
 }
 
 async fn runs_a_container_from_creation_to_removal(bench: &Bench) {

@@ -59,20 +59,17 @@ impl Bench {
         engine.version().await.expect("the contract suite needs Docker: install and start docker.io");
         let name = format!("contract-{}", unique());
         let cleaner = Cleaner(name.clone());
-        // Other tests look for a free subnet in the same range.
-        for number in 0..=255 {
-            let network = Network { name: name.clone(), subnet: subnet((unique() + number) % 256) };
-            match engine.ensure_network(&network).await {
-                Ok(()) => {
-                    let host = name.parse().unwrap();
-                    let (engine, prober) = (Arc::new(engine), Arc::new(NetworkProber));
-                    return Self { engine, prober, host, network, outside: Outside::Real(cleaner) };
-                }
-                Err(EngineError::Network { .. }) => {}
-                Err(error) => panic!("{error}"),
-            }
+        let network = free_network(&engine, name.clone()).await;
+        let (engine, prober) = (Arc::new(engine), Arc::new(NetworkProber));
+        Self { engine, prober, host: name.parse().unwrap(), network, outside: Outside::Real(cleaner) }
+    }
+
+    /// Makes the network again after it was removed. Another test may have taken its subnet meanwhile.
+    pub(super) async fn make_network_again(&self) {
+        match &self.outside {
+            Outside::Fake(_) => self.engine.ensure_network(&self.network).await.unwrap(),
+            Outside::Real(_) => drop(free_network(&*self.engine, self.network.name.clone()).await),
         }
-        panic!("no subnet in 172.29.0.0/16 is free: see `docker network ls`")
     }
 
     /// Puts an image of this kind on the host and answers its id.
@@ -162,8 +159,10 @@ impl Bench {
 
     pub(super) async fn is_healthy_at(&self, address: Ipv4Addr) -> bool {
         let address = SocketAddrV4::new(address, 8080);
+        // A container of a busy machine may take long: no bad answer counts before the deadline.
+        let check = Healthcheck { start_period: PATIENCE, ..check() };
         let deadline = Instant::now() + PATIENCE;
-        crate::health::wait_until_healthy(&*self.prober, address, &check(), deadline, |_| {}).await.is_ok()
+        crate::health::wait_until_healthy(&*self.prober, address, &check, deadline, |_| {}).await.is_ok()
     }
 }
 
@@ -193,6 +192,20 @@ fn behaviour(kind: Kind) -> Behaviour {
             ..serves
         },
     }
+}
+
+/// Makes a network in the first subnet that none has: other tests look for one in the same range.
+async fn free_network(engine: &dyn Engine, name: String) -> Network {
+    let first = unique();
+    for number in first..first + 256 {
+        let network = Network { name: name.clone(), subnet: subnet(number % 256) };
+        match engine.ensure_network(&network).await {
+            Ok(()) => return network,
+            Err(EngineError::Network { .. }) => {}
+            Err(error) => panic!("{error}"),
+        }
+    }
+    panic!("no subnet in 172.29.0.0/16 is free: see `docker network ls`")
 }
 
 fn subnet(number: u32) -> Subnet {
