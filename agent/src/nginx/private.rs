@@ -2,7 +2,7 @@
 //! agent, so that killing the agent changes no traffic.
 
 use super::probe::Probe;
-use super::process::{Identity, Process, Role};
+use super::process::{Family, Identity, Process, Role};
 use super::reload::{ErrorLog, Instance};
 use super::render::{Rendered, quotable};
 use super::{NginxConfig, ProxyError, files, program};
@@ -192,13 +192,13 @@ impl Instance for Private {
     }
 
     async fn stop(&self) -> Result<(), ProxyError> {
-        let alive = || Role::ALL.into_iter().flat_map(|role| self.identity.all(role)).collect::<Vec<_>>();
-        for process in alive() {
+        let mut family = Family::of(&self.identity);
+        for process in family.alive() {
             // A worker is gone before its turn when its master was told.
             let _ = process.signal(Signal::TERM);
         }
         let deadline = Instant::now() + STOP_LIMIT;
-        while let Some(process) = alive().first() {
+        while let Some(process) = family.alive().next() {
             if Instant::now() >= deadline {
                 let program = format!("{} (process {})", self.identity.binary.display(), process.pid());
                 return Err(ProxyError::Program { program, detail: format!("it did not end within {STOP_LIMIT:?}") });

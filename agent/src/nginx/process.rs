@@ -2,6 +2,7 @@
 //! anybody. What counts is the executable and the directory it was started in, both read from /proc, and
 //! signals go through a pidfd, so that no other process can slip in between.
 
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 use std::fs;
 use std::io;
@@ -47,6 +48,29 @@ impl Role {
 pub(super) struct Process {
     pid: Pid,
     handle: OwnedFd,
+}
+
+/// The processes of one instance from its first one that was looked for to the end of the last.
+pub(super) struct Family<'a> {
+    identity: &'a Identity,
+    seen: Vec<Process>,
+}
+
+impl<'a> Family<'a> {
+    pub(super) fn of(identity: &'a Identity) -> Self {
+        Self { identity, seen: Vec::new() }
+    }
+
+    /// Those that have not ended, with those that came since the last look.
+    pub(super) fn alive(&mut self) -> impl Iterator<Item = &Process> {
+        for process in Role::ALL.into_iter().flat_map(|role| self.identity.all(role)) {
+            if self.seen.iter().all(|known| known.pid != process.pid) {
+                self.seen.push(process);
+            }
+        }
+        self.seen.retain(|process| !process.has_ended());
+        self.seen.iter()
+    }
 }
 
 impl Identity {
@@ -100,6 +124,13 @@ impl Process {
     /// Its number, for messages.
     pub(super) fn pid(&self) -> i32 {
         self.pid.as_raw_nonzero().get()
+    }
+
+    /// It holds nothing any more. A process that dies leaves its name first, by which [`Identity::all`] knows it, and
+    /// its listening sockets later.
+    pub(super) fn has_ended(&self) -> bool {
+        let mut ended = [PollFd::new(&self.handle, PollFlags::IN)];
+        matches!(poll(&mut ended, Some(&Timespec::default())), Ok(1..))
     }
 
     /// Sends a signal. A process that is gone is an error (ESRCH).

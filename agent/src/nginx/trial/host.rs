@@ -3,7 +3,7 @@
 use super::super::Proxy;
 use super::super::config::{NginxConfig, NginxKind, open};
 use super::super::fake::FakeProxy;
-use super::super::process::{Identity, Role};
+use super::super::process::{Family, Identity, Role};
 use super::Network;
 use rustix::process::Signal;
 use std::fs::{self, Permissions};
@@ -167,12 +167,10 @@ impl Host for Real {
     }
 
     fn kill_nginx(&self) {
+        let identity = self.identity();
+        let mut family = Family::of(&identity);
         // Again and again: a master that is about to die may have made one more worker.
-        while Role::ALL.iter().any(|role| !self.identity().all(*role).is_empty()) {
-            for role in Role::ALL {
-                self.signal(role, Signal::KILL);
-            }
-        }
+        while family.alive().inspect(|process| drop(process.signal(Signal::KILL))).count() > 0 {}
     }
 
     fn start_nginx(&self) {
