@@ -148,6 +148,8 @@ struct Agent {
     heard: Heard,
     told_ready: Readiness,
     is_readiness_told: bool,
+    /// Why load balancers still hear what was told before; empty: they do not.
+    readiness_trouble: String,
     /// What somebody on the host wants: under way, and not yet begun.
     moving: Option<Moving>,
     waiting: Vec<Asked>,

@@ -238,6 +238,7 @@ impl Agent {
             heard: Heard::default(),
             told_ready: Readiness::default(),
             is_readiness_told: false,
+            readiness_trouble: String::new(),
             moving: None,
             waiting: Vec::new(),
             journal_trouble: String::new(),

@@ -61,6 +61,7 @@ impl Agent {
                 version: standing.map(|standing| standing.release.version.clone()).unwrap_or_default(),
             }
         });
+        let alarms = self.alarms.iter().chain([&self.estrangement, &self.readiness_trouble]);
         let not_ready = self.told_ready.services.iter().filter(|(_, answer)| !answer.is_ready);
         let not_ready = not_ready.map(|(service, answer)| (service.to_string(), answer.line.clone()));
         wire::Health {
@@ -68,7 +69,7 @@ impl Agent {
             docker_trouble: self.docker_trouble.clone(),
             nginx_trouble: self.nginx_trouble.clone(),
             journal_trouble: self.journal_trouble.clone(),
-            alarms: self.alarms.iter().chain([&self.estrangement]).filter(|told| !told.is_empty()).cloned().collect(),
+            alarms: alarms.filter(|told| !told.is_empty()).cloned().collect(),
             warnings: self.docker_warning.iter().cloned().collect(),
             held: held.collect(),
             not_ready: not_ready.collect(),

@@ -138,10 +138,18 @@ impl Agent {
         }
         let told = self.world.proxy.tell_ready(&readiness).await;
         self.is_readiness_told = told.is_ok();
-        if let Err(error) = told {
-            tracing::error!(%error, "load balancers cannot be told whether this host is ready");
-        }
         self.told_ready = readiness;
+        let trouble =
+            told.err().map(|error| format!("load balancers hear of this host what they heard before: {error}"));
+        let trouble = trouble.unwrap_or_default();
+        // Tried again and again: said once.
+        if self.readiness_trouble != trouble {
+            if !trouble.is_empty() {
+                tracing::error!("{trouble}");
+            }
+            self.readiness_trouble = trouble;
+            self.tell_health();
+        }
     }
 
     fn readiness(&self) -> Readiness {
