@@ -11,6 +11,9 @@ use std::io;
 pub enum Exit {
     /// What was asked for is so. For a deployment: every host it rests on serves the version.
     Done,
+    /// The deployment is decided for the version, but not every host that took part serves it yet. They go on
+    /// trying by themselves.
+    Incomplete,
     /// An error nobody expected, in `bgctl` or in the controller.
     Internal,
     /// Bad arguments, an invalid spec, an unknown name, no permission, or not possible as things stand.
@@ -38,6 +41,9 @@ Exit codes:
   4    the deployment failed and was rolled back
   5    unreachable: no controller answered, or the connection was lost and
        did not come back; a running deployment goes on by itself
+  6    decided and served, but a host that took part does not serve the
+       version yet: the result names it with its reason; it is not ready,
+       and goes on trying by itself
   130  interrupted (Ctrl-C); a running deployment goes on by itself";
 
 impl Exit {
@@ -50,6 +56,7 @@ impl Exit {
             Self::Aborted => 3,
             Self::RolledBack => 4,
             Self::Unreachable => 5,
+            Self::Incomplete => 6,
             Self::Interrupted => 130,
         }
     }
@@ -58,6 +65,7 @@ impl Exit {
     pub fn word(self) -> &'static str {
         match self {
             Self::Done => "done",
+            Self::Incomplete => "incomplete",
             Self::Internal => "internal",
             Self::Refused => "refused",
             Self::Aborted => "aborted",

@@ -127,6 +127,9 @@ fn conclude(progress: Progress, end: Option<End>, until: Until) -> Result<(Progr
 fn exit_of(progress: &Progress, ended: &Ended) -> Exit {
     match ended {
         Ended::Reached => match progress.phase() {
+            DeploymentPhase::Watching | DeploymentPhase::Settled if progress.behind().next().is_some() => {
+                Exit::Incomplete
+            }
             DeploymentPhase::Watching | DeploymentPhase::Settled => Exit::Done,
             DeploymentPhase::Aborted => Exit::Aborted,
             DeploymentPhase::RolledBack => Exit::RolledBack,

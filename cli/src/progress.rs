@@ -1,7 +1,7 @@
 //! What is known about a deployment: the controller's events, put together.
 
 use crate::args::Until;
-use bgctl_proto::operator::{Deployment, DeploymentEvent, DeploymentPhase, HostProgress};
+use bgctl_proto::operator::{Deployment, DeploymentEvent, DeploymentPhase, HostPhase, HostProgress};
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
@@ -63,6 +63,13 @@ impl Progress {
         self.deployment.as_ref().map_or(DeploymentPhase::Unspecified, Deployment::phase)
     }
 
+    /// Hosts that took part in what is done and do not serve it yet.
+    pub fn behind(&self) -> impl Iterator<Item = &HostProgress> {
+        let is_done = matches!(self.phase(), DeploymentPhase::Watching | DeploymentPhase::Settled);
+        let is_behind = move |host: &&HostProgress| is_done && !host.left_out && host.phase() != HostPhase::Switched;
+        self.hosts.values().filter(is_behind)
+    }
+
     /// Since the request's arrival at the controller: what it said last, and on from there while it runs.
     pub fn elapsed(&self, now: Instant) -> Duration {
         let (Some(deployment), Some(told)) = (&self.deployment, self.told) else { return Duration::ZERO };
@@ -86,7 +93,6 @@ impl Progress {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use bgctl_proto::operator::HostPhase;
 
     fn event(phase: DeploymentPhase, hosts: &[(&str, HostPhase)], attached: bool) -> DeploymentEvent {
         let hosts = hosts

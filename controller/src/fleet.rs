@@ -92,6 +92,15 @@ pub struct HostView {
     pub status: HostStatus,
 }
 
+impl HostView {
+    /// What is wrong there, in the host's own words: Docker, nginx, its journal, and what a person must look at.
+    pub fn troubles(&self) -> Vec<String> {
+        let health = &self.status.health;
+        let parts = [&health.docker_trouble, &health.nginx_trouble, &health.journal_trouble];
+        parts.into_iter().chain(&health.alarms).filter(|text| !text.is_empty()).cloned().collect()
+    }
+}
+
 impl Fleet {
     fn lock(&self) -> MutexGuard<'_, BTreeMap<HostId, Seen>> {
         self.hosts.lock().unwrap_or_else(PoisonError::into_inner)

@@ -1,8 +1,11 @@
 //! Hosts that are away when a deployment opens, or go away in the middle, and come back: whoever may be missing is
 //! left out and said so, serves what it served, and catches up by itself without a lost request.
 
-use super::scene::{DONE, REFUSED, Scene, hosts, result, text, told};
+use super::full_disk::run;
+use super::scene::{DONE, INCOMPLETE, LIMIT, REFUSED, Scene, assert_says, hosts, result, text, told};
+use rustix::process::Signal;
 use serde_json::Value;
+use std::path::PathBuf;
 use std::time::Duration;
 
 /// Applies the sample spec with this policy.
@@ -90,9 +93,51 @@ async fn an_agent_that_dies_while_it_catches_up_never_goes_back() {
         scene.expect(&["deploy", "web", "--version", version], DONE, &["2 of 3 hosts"]).await;
         scene.fleet().arm(point, "abort").expect("armed");
         scene.release(&agent);
-        scene.fleet().wait_reached(point, super::scene::LIMIT).await.unwrap_or_else(|error| panic!("{error}"));
+        scene.fleet().wait_reached(point, LIMIT).await.unwrap_or_else(|error| panic!("{error}"));
         assert_eq!(scene.at_rest().await, *version, "after {point}");
     }
+    scene.end().await;
+}
+
+/// A folder that nobody can write to. Undone with the value, also when a test fails.
+struct ReadOnly(PathBuf);
+
+impl ReadOnly {
+    fn made_of(folder: PathBuf) -> Self {
+        run("mount", &["-o".as_ref(), "bind,ro".as_ref(), &folder, &folder]);
+        Self(folder)
+    }
+}
+
+impl Drop for ReadOnly {
+    fn drop(&mut self) {
+        run("umount", &["-l".as_ref(), &self.0]);
+    }
+}
+
+/// It voted yes, and its disk turns read-only before the switch. The others serve, and that is not called done.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_host_that_cannot_follow_is_no_success_and_follows_when_it_can() {
+    let scene = Scene::with_users(hosts(3)).await;
+    let third = scene.host(3).to_owned();
+    let switch = scene.fleet().plan().host_dir(&scene.fleet().hosts()[2]).join("state/switch");
+    let decided = "before_commit_confirmed";
+    scene.fleet().arm(decided, "stop").expect("armed");
+    let (ran, broken) = tokio::join!(scene.bgctl(&["deploy", "web", "--version", "v2"]), async {
+        scene.fleet().wait_reached(decided, LIMIT).await.unwrap_or_else(|error| panic!("{error}"));
+        let broken = ReadOnly::made_of(switch);
+        scene.fleet().process("controller").expect("it is stopped, not dead").signal(Signal::CONT);
+        broken
+    });
+    assert_eq!(ran.code, Some(INCOMPLETE), "{}", told(&ran));
+    let behind = format!("NOT EVERYWHERE, 2 of 3 hosts serve v2; {third} not yet");
+    assert_says(&ran, &[&behind, "committed, and not followed yet", "Read-only file system"]);
+    let status = host_status(&scene, 3).await;
+    assert_eq!((&status["version"], &status["current"]), (&"v1".into(), &false.into()), "{status}");
+    let trouble = text(&status["trouble"]);
+    assert!(trouble.contains("load balancers hear of this host what they heard before"), "{status}");
+    drop(broken);
+    assert_eq!(scene.at_rest().await, "v2");
     scene.end().await;
 }
 

@@ -46,7 +46,7 @@ impl Drop for Tmpfs {
     }
 }
 
-fn run(program: &str, arguments: &[&Path]) {
+pub(super) fn run(program: &str, arguments: &[&Path]) {
     let output = Command::new(program).args(arguments).output().expect("a program of every system");
     assert!(output.status.success(), "{program}: {} (as root?)", String::from_utf8_lossy(&output.stderr));
 }

@@ -21,6 +21,7 @@ pub const REFUSED: i32 = 2;
 pub const ABORTED: i32 = 3;
 pub const ROLLED_BACK: i32 = 4;
 pub const UNREACHABLE: i32 = 5;
+pub const INCOMPLETE: i32 = 6;
 
 /// A fleet, its users, and what was typed.
 pub struct Scene {

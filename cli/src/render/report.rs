@@ -28,6 +28,10 @@ pub fn result(progress: &Progress) -> Vec<Line> {
     lines.push(Line::new());
     lines.extend(figures(deployment));
     lines.extend(failures(progress, deployment));
+    for host in progress.behind().filter(|host| host.phase() != HostPhase::Failed) {
+        lines.push(Line::new());
+        lines.extend(labelled(&format!("{}:", host.host), &host.detail));
+    }
     lines
 }
 
@@ -83,10 +87,15 @@ fn headline(progress: &Progress, deployment: &Deployment) -> Line {
         "" => "nothing served before".to_owned(),
         from => format!("{from} {verb}"),
     };
-    let served = format!("{switched} of {all} hosts serve {version}{}", left_out(progress));
+    let behind: Vec<_> = progress.behind().map(|host| host.host.as_str()).collect();
+    let (tone, done, behind) = match behind[..] {
+        [] => (words::phase_tone(progress.phase()), "done", String::new()),
+        _ => (Tone::Bad, "NOT EVERYWHERE", format!("; {} not yet, and goes on trying", behind.join(", "))),
+    };
+    let served = format!("{switched} of {all} hosts serve {version}{behind}{}", left_out(progress));
     let (word, rest) = match progress.phase() {
-        DeploymentPhase::Watching => ("done", format!("{served}; until it settles errors still take it back")),
-        DeploymentPhase::Settled => ("done", format!("{served}; settled")),
+        DeploymentPhase::Watching => (done, format!("{served}; until it settles errors still take it back")),
+        DeploymentPhase::Settled => (done, format!("{served}; settled")),
         DeploymentPhase::Aborted => ("ABORTED", format!("nothing changed; {}", before("serves on"))),
         DeploymentPhase::RolledBack => ("ROLLED BACK", before("serves again")),
         DeploymentPhase::Unspecified
@@ -94,10 +103,7 @@ fn headline(progress: &Progress, deployment: &Deployment) -> Line {
         | DeploymentPhase::Deciding
         | DeploymentPhase::Switching => ("NOT OVER", words::phase(progress.phase()).to_owned()),
     };
-    words::title(deployment)
-        .with(Tone::Plain, ": ")
-        .with(words::phase_tone(progress.phase()), word)
-        .with(Tone::Plain, &format!(", {rest}"))
+    words::title(deployment).with(Tone::Plain, ": ").with(tone, word).with(Tone::Plain, &format!(", {rest}"))
 }
 
 /// Who was left out, and what comes of it.

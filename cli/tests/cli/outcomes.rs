@@ -3,7 +3,7 @@
 use crate::fake::{Call, Fake};
 use crate::run::{Running, run};
 use crate::story::*;
-use bgctl_proto::operator::{DeploymentKind, DeploymentPhase, HostPhase, Summary, WatchRequest};
+use bgctl_proto::operator::{DeploymentKind, DeploymentPhase, HostPhase, HostProgress, Summary, WatchRequest};
 
 /// Switched: the result on stdout, the way there on stderr, and nothing else.
 #[test]
@@ -191,10 +191,31 @@ fn colours() {
 fn a_host_left_out() {
     let fake = Fake::new();
     let mut event = switched();
-    event.hosts[2] = host("web-3", HostPhase::Away);
+    event.hosts[2] = HostProgress { left_out: true, ..host("web-3", HostPhase::Away) };
     event.deployment.as_mut().unwrap().phase = DeploymentPhase::Settled.into();
     fake.stream().tell(event);
     let ended = fake.run(&DEPLOY);
     assert_eq!(ended.code, 0, "{ended:?}");
     assert!(ended.stdout.contains("2 of 3 hosts serve 2.3.1") && ended.stdout.contains("AWAY"), "{}", ended.stdout);
+}
+
+/// A host that voted yes and cannot follow is no success, in words and in the exit code.
+#[test]
+fn a_host_that_cannot_follow() {
+    let fake = Fake::new();
+    for phase in [DeploymentPhase::Watching, DeploymentPhase::Settled] {
+        let mut event = switched();
+        let detail = "committed, and not followed yet: it will when it can".to_owned();
+        event.hosts[2] = HostProgress { detail, ..host("web-3", HostPhase::Ready) };
+        event.deployment.as_mut().unwrap().phase = phase.into();
+        fake.stream().tell(event.clone());
+        let ended = fake.run(&DEPLOY);
+        assert_eq!(ended.code, 6, "{ended:?}");
+        for words in ["NOT EVERYWHERE, 2 of 3 hosts serve 2.3.1; web-3 not yet", "not followed yet"] {
+            assert!(ended.stdout.contains(words), "{}", ended.stdout);
+        }
+        fake.stream().tell(event);
+        let told = fake.run(&[&DEPLOY[..], &["--json"]].concat()).stdout;
+        assert!(told.contains("\"outcome\":\"incomplete\"") && told.contains("\"exit_code\":6"), "{told}");
+    }
 }

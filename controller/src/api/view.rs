@@ -328,7 +328,7 @@ fn trouble(view: &HostView, active: Option<&SlotHealth>) -> String {
         return format!("away for {:.0} s", view.since.as_secs_f64());
     }
     let detail = active.map(|slot| slot.detail.clone()).filter(|detail| !detail.is_empty());
-    detail.into_iter().chain(troubles(view)).collect::<Vec<_>>().join("; ")
+    detail.into_iter().chain(view.troubles()).collect::<Vec<_>>().join("; ")
 }
 
 /// A host that serves what the store does not know: it was put back from an older copy.
@@ -341,12 +341,6 @@ fn with_ahead(trouble: String, serves: u64, record: Option<&ServiceRecord>) -> S
         "ahead of the store: it serves generation {serves}, the store knows {known}; the next deployment brings it along"
     );
     if trouble.is_empty() { ahead } else { format!("{ahead}; {trouble}") }
-}
-
-fn troubles(view: &HostView) -> Vec<String> {
-    let health = &view.status.health;
-    let parts = [&health.docker_trouble, &health.nginx_trouble, &health.journal_trouble];
-    parts.into_iter().chain(&health.alarms).filter(|text| !text.is_empty()).cloned().collect()
 }
 
 /// All hosts.
@@ -369,7 +363,7 @@ pub fn fleet(truth: &Truth, leader: Option<&Leader>) -> Vec<wire::Host> {
             docker_version,
             nginx_version,
             services,
-            troubles: view.as_ref().map(troubles).unwrap_or_default(),
+            troubles: view.as_ref().map(HostView::troubles).unwrap_or_default(),
             warnings: view.as_ref().map(|view| view.status.health.warnings.clone()).unwrap_or_default(),
             waiting: knocks.remove(host).map(|knock| knock.told(host)).unwrap_or_default(),
             stranger: false,

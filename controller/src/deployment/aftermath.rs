@@ -43,15 +43,24 @@ impl Run {
                 }
             }
         }
-        let behind = behind(coordinator);
-        for host in &behind {
+        for host in &behind(coordinator) {
+            let why = self.why_behind(host);
             self.story.change_host(host, |part| {
                 if part.phase != HostPhase::Switched {
-                    part.detail = "committed, and not followed yet: it will when it can".to_owned();
+                    part.detail = format!("committed, and not followed yet: {why}");
                 }
             });
         }
         self.measured.applied.get_or_insert_with(|| self.arrived.elapsed());
+    }
+
+    /// In the host's own words, if it has any.
+    fn why_behind(&self, host: &HostId) -> String {
+        match self.leader.fleet.view(host) {
+            Some(view) if !view.connected => "the link is down".to_owned(),
+            Some(view) if !view.troubles().is_empty() => view.troubles().join("; "),
+            Some(_) | None => "it will when it can".to_owned(),
+        }
     }
 
     /// Writes the report with its numbers, and says so.
