@@ -74,8 +74,8 @@ impl Agent {
             Err(trouble) => Answer {
                 exit: Exit::Unproven,
                 text: format!(
-                    "the switch of {service} is made, and nginx was not seen to follow: {trouble}; it is tried again \
-                     until it does"
+                    "it is written down that {service} moves, and not proven that it has: {trouble}; it is tried again \
+                     until it is; what it serves meanwhile: bgctl-agent status"
                 ),
             },
         };
