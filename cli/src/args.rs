@@ -192,6 +192,9 @@ pub enum HostsAct {
     Remove {
         /// Its name
         host: String,
+        /// Also while its agent is linked: it serves on what it serves, and follows nothing any more
+        #[arg(long)]
+        force: bool,
     },
 }
 

@@ -35,7 +35,7 @@ pub async fn run(settings: &Settings, verb: Verb) -> Result<Exit, Failure> {
         Verb::Controllers { forget: Some(name) } => controllers::forget(&client, name, json).await,
         Verb::Hosts { act: None } => hosts::run(&client, json).await,
         Verb::Hosts { act: Some(HostsAct::Replace { host }) } => hosts::replace(&client, host, json).await,
-        Verb::Hosts { act: Some(HostsAct::Remove { host }) } => hosts::remove(&client, host, json).await,
+        Verb::Hosts { act: Some(HostsAct::Remove { host, force }) } => hosts::remove(&client, host, force, json).await,
         Verb::Store { act: StoreAct::Confirm } => store::confirm(&client, json).await,
         Verb::Watch { deployment, until, following } => watch::run(&client, deployment, until, following, json).await,
     }

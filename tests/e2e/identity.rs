@@ -154,7 +154,11 @@ async fn a_host_on_a_new_disk_waits_for_a_person_and_then_catches_up_also_in_the
 async fn a_host_that_was_removed_is_let_in_again_by_a_person_or_in_another_life() {
     let mut scene = Scene::with_users(hosts(2)).await;
     scene.expect(&["hosts", "remove", "nobody"], REFUSED, &["there is no host nobody"]).await;
-    scene.expect(&["hosts", "remove", scene.host(2)], DONE, &["removed"]).await;
+    // Not by a slip of the hand.
+    scene.expect(&["hosts", "remove", scene.host(2)], REFUSED, &["is linked", "--force"]).await;
+    let second = scene.host(2).to_owned();
+    let forced = ["hosts", "remove", &second, "--force"];
+    scene.expect(&forced, DONE, &["removed"]).await;
     let is_out = |host: &Value| host["stranger"] == true && waits(host, "it was removed and its agent still runs");
     host_is(&scene, 2, "out", is_out).await;
     scene.expect(&["deploy", "web", "--version", "v2"], DONE, &[]).await;
@@ -166,7 +170,7 @@ async fn a_host_that_was_removed_is_let_in_again_by_a_person_or_in_another_life(
 
     scene.expect(&["hosts", "replace", scene.host(2)], DONE, &["replaced"]).await;
     assert_eq!(scene.at_rest().await, "v2");
-    scene.expect(&["hosts", "remove", scene.host(2)], DONE, &["removed"]).await;
+    scene.expect(&forced, DONE, &["removed"]).await;
     new_disk(&scene, 2).await;
     scene.connected().await;
     assert_eq!(scene.at_rest().await, "v2");

@@ -31,8 +31,8 @@ pub async fn replace(client: &Client<'_>, host: String, json: bool) -> Result<Ex
 }
 
 /// Takes a host out.
-pub async fn remove(client: &Client<'_>, host: String, json: bool) -> Result<Exit, Failure> {
-    let request = RemoveHostRequest { host: host.clone() };
+pub async fn remove(client: &Client<'_>, host: String, force: bool, json: bool) -> Result<Exit, Failure> {
+    let request = RemoveHostRequest { host: host.clone(), force };
     let reply = client.call(async |mut controller| controller.remove_host(request.clone()).await).await?;
     let told = "removed; what it runs goes on until its agent is stopped and `bgctl-agent remove` clears it";
     let document = json::removed(&host, &reply);

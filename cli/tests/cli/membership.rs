@@ -22,9 +22,11 @@ fn willing() -> Fake {
 #[test]
 fn each_asks_once_and_says_what_follows() {
     let host = || "h2".to_owned();
-    let cases: [(&[&str], Call, &str); 3] = [
+    let removing = |force| Call::RemoveHost(RemoveHostRequest { host: host(), force });
+    let cases: [(&[&str], Call, &str); 4] = [
         (&["hosts", "replace", "h2"], Call::ReplaceHost(ReplaceHostRequest { host: host() }), "h2: replaced"),
-        (&["hosts", "remove", "h2"], Call::RemoveHost(RemoveHostRequest { host: host() }), "h2: removed"),
+        (&["hosts", "remove", "h2"], removing(false), "h2: removed"),
+        (&["hosts", "remove", "h2", "--force"], removing(true), "h2: removed"),
         (&["store", "confirm"], Call::ConfirmStore, "from revision 1000000025 on"),
     ];
     for (args, call, told) in cases {

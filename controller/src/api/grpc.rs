@@ -282,7 +282,8 @@ impl Operator for Operators {
         request: Request<wire::RemoveHostRequest>,
     ) -> Result<Response<wire::RemoveHostReply>, Status> {
         let (leader, actor) = self.admit(&request).await?;
-        membership::remove(&leader, &name("host", &request.into_inner().host)?, &actor).await.map(Response::new)
+        let wire::RemoveHostRequest { host, force } = request.into_inner();
+        membership::remove(&leader, &name("host", &host)?, force, &actor).await.map(Response::new)
     }
 
     async fn confirm_store(

@@ -32,8 +32,21 @@ pub async fn replace(leader: &Arc<Leader>, host: &HostId, actor: &str) -> Result
     Ok(wire::ReplaceHostReply { before, now })
 }
 
-/// Takes a host out of the fleet. Its agent, if it still runs, serves on and is let in no more.
-pub async fn remove(leader: &Arc<Leader>, host: &HostId, actor: &str) -> Result<wire::RemoveHostReply, Status> {
+/// Takes a host out of the fleet. Its agent, if it still runs, serves on and is let in no more: nobody takes a
+/// mistyped name out by accident.
+pub async fn remove(
+    leader: &Arc<Leader>,
+    host: &HostId,
+    is_forced: bool,
+    actor: &str,
+) -> Result<wire::RemoveHostReply, Status> {
+    if !is_forced && leader.fleet.is_connected(host) {
+        return Err(Status::failed_precondition(format!(
+            "the agent of {host} is linked: take {host} out of its load balancers and stop its agent there first \
+             (`systemctl disable --now bgctl-agent`); or say --force, and it serves on what it serves, answers load \
+             balancers as before, and follows no deployment any more"
+        )));
+    }
     let (owned, name, actor) = (Arc::clone(leader), host.clone(), actor.to_owned());
     let removed = to_its_end(async move {
         let _turn = owned.doors.turn(&name).await;
