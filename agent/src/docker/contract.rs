@@ -45,6 +45,7 @@ cases! {
     reads_the_log_of_the_living_and_the_dead
     kills_what_ignores_the_stop_signal
     sees_that_a_container_is_sick
+    sees_that_a_container_is_off_its_network
     pulls_by_digest
 }
 
@@ -280,6 +281,20 @@ async fn sees_that_a_container_is_sick(bench: &Bench) {
     assert_eq!(bench.prober.probe(elsewhere, &check()).await, Err("connection refused".to_owned()));
     let nobody = SocketAddrV4::new(bench.address(9), 8080);
     bench.prober.probe(nobody, &check()).await.unwrap_err();
+}
+
+async fn sees_that_a_container_is_off_its_network(bench: &Bench) {
+    let id = bench.create(&bench.container(&bench.image(Kind::Serves).await)).await.unwrap();
+    let addresses = async || bench.engine.inspect(&id).await.unwrap().unwrap().addresses;
+    assert_eq!(addresses().await, [bench.address(0)], "before its start");
+    bench.engine.start(&id).await.unwrap();
+    assert_eq!(addresses().await, [bench.address(0)]);
+    bench.disconnect(&id).await;
+    assert_eq!((condition(bench, &id).await, addresses().await), (Some(Condition::Running), Vec::new()));
+    bench.prober.probe(SocketAddrV4::new(bench.address(0), 8080), &check()).await.unwrap_err();
+    bench.engine.stop(&id, Duration::ZERO).await.unwrap();
+    bench.engine.start(&id).await.expect("it has no network to be missing");
+    assert_eq!(addresses().await, Vec::<Ipv4Addr>::new(), "a start does not bring it back");
 }
 
 async fn pulls_by_digest(bench: &Bench) {

@@ -159,6 +159,11 @@ impl FakeEngine {
         self.state().set_sick(id, sick);
     }
 
+    /// Takes a container off its network.
+    pub fn disconnect(&self, id: &str) {
+        self.state().disconnect(id);
+    }
+
     /// Ends a running container from outside.
     pub fn kill(&self, id: &str, exit_code: i64, out_of_memory: bool) {
         self.state().end(id, exit_code, out_of_memory);

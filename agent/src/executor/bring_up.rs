@@ -33,13 +33,21 @@ pub async fn bring_up(tools: &Tools, service: JobService, step: &(dyn Fn(Step) +
     }
     let _turn = tools.turns.take(&(release.service.clone(), berth)).await;
     let there = tools.engine.list(&tools.host).await?;
-    let is_mine = |labels: &Labels| {
-        labels.release == release.digest && labels.colour == colour && (is_adopted || labels.generation == generation)
+    let is_mine = |facts: &ContainerFacts| {
+        let labels = &facts.labels;
+        let mut places = release.containers.iter().zip(&addresses);
+        let is_in_place = |(container, address): (&Container, &Ipv4Addr)| {
+            container.name == labels.container && facts.addresses.contains(address)
+        };
+        labels.release == release.digest
+            && labels.colour == colour
+            && (is_adopted || labels.generation == generation)
+            && places.any(is_in_place)
     };
     let (mine, leftovers): (Vec<_>, Vec<_>) = there
         .into_iter()
         .filter(|facts| facts.labels.service == release.service && facts.labels.berth == berth)
-        .partition(|facts| is_mine(&facts.labels));
+        .partition(is_mine);
     clear(tools, &leftovers, None, &[]).await?;
     let made = release.containers.iter().zip(&addresses).map(|(container, address)| {
         let labels = Labels {

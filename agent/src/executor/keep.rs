@@ -106,7 +106,12 @@ impl Keeper {
 
     /// Makes sure that the container runs: finds it by its labels, starts it, or makes it anew.
     async fn running(&self, index: usize, container: &Container) -> Result<String, EngineError> {
-        let found = self.find(container).await?;
+        let mut found = self.find(container).await?;
+        // Off its network nobody reaches it, and a start does not bring it back there.
+        if let Some(facts) = found.take_if(|facts| !facts.addresses.contains(&self.addresses[index])) {
+            tracing::warn!(service = %self.release.service, colour = %self.colour, container = %container.name, "making a container anew that is off its network");
+            self.tools.engine.remove(&facts.id).await?;
+        }
         let id = match found {
             Some(ContainerFacts { id, condition: Condition::Running, .. }) => return Ok(id),
             Some(facts) => facts.id,
@@ -163,7 +168,7 @@ impl Keeper {
         loop {
             let answer = self.tools.prober.probe(address, check).await;
             if answer.is_err()
-                && let Some(death) = self.death(id).await
+                && let Some(death) = self.death(index, id).await
             {
                 return death;
             }
@@ -174,7 +179,7 @@ impl Keeper {
             }
             let woken = tokio::time::timeout(check.interval.max(PROBE_PAUSE_SHORTEST), self.wake.notified()).await;
             if woken.is_ok()
-                && let Some(death) = self.death(id).await
+                && let Some(death) = self.death(index, id).await
             {
                 return death;
             }
@@ -185,8 +190,14 @@ impl Keeper {
         SocketAddrV4::new(self.addresses[index], container.healthcheck.port)
     }
 
-    async fn death(&self, id: &str) -> Option<String> {
+    /// How it ended, if it has: what is off its network is as good as dead.
+    async fn death(&self, index: usize, id: &str) -> Option<String> {
         match self.tools.engine.inspect(id).await {
+            Ok(Some(ContainerFacts { condition: Condition::Running, addresses, .. }))
+                if !addresses.contains(&self.addresses[index]) =>
+            {
+                Some(format!("was taken off its network: it is not at {} any more", self.addresses[index]))
+            }
             Ok(Some(ContainerFacts { condition: Condition::Running, .. })) | Err(_) => None,
             Ok(Some(ContainerFacts { condition: Condition::Exited { exit_code, out_of_memory }, .. })) => {
                 let memory = if out_of_memory { " for memory" } else { "" };

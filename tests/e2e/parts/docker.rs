@@ -51,6 +51,14 @@ async fn containers_are_killed(stage: &Stage) {
     });
     seen.await.versions(&["v2"]);
 
+    // It runs on where nobody reaches it.
+    let (before, served) = (stage.started(0, "v2"), stage.container(0, "v2"));
+    let seen = stage.strike("the served container is taken off its network", 0, "v2", async {
+        stage.shell(0, &["docker", "network", "disconnect", "bgctl", &served]);
+        until("its successor", || stage.started(0, "v2").is_some_and(|now| Some(now) != before)).await;
+    });
+    seen.await.versions(&["v2"]);
+
     let warm = stage.container(0, "v3");
     let seen = stage.strike("the warm container is killed before a rollback", 0, "v3", async {
         stage.shell(0, &["docker", "kill", &warm]);

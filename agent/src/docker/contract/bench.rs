@@ -114,6 +114,17 @@ impl Bench {
         }
     }
 
+    /// Takes a container off its network, as a person does.
+    pub(super) async fn disconnect(&self, id: &str) {
+        match &self.outside {
+            Outside::Fake(fake) => fake.disconnect(id),
+            Outside::Real(_) => {
+                let request = bollard::models::NetworkDisconnectRequest { container: id.to_owned(), force: None };
+                docker().disconnect_network(&self.network.name, request).await.unwrap();
+            }
+        }
+    }
+
     pub(super) fn container(&self, pin: &ImagePin) -> Container {
         Container {
             name: "app".to_owned(),

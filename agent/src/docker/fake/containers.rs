@@ -140,10 +140,11 @@ impl State {
         let (network, address) = (&container.network, container.address);
         let Some(subnet) = self.networks.get(network) else { return refuse(format!("network {network} not found")) };
         let of_bridge = address == subnet.gateway();
-        if !of_bridge && !subnet.is_host(address) {
+        let is_connected = container.is_connected();
+        if is_connected && !of_bridge && !subnet.is_host(address) {
             return refuse(format!("Invalid address {address}: it does not belong to this network"));
         }
-        if of_bridge || self.running_at(address).is_some() {
+        if is_connected && (of_bridge || self.running_at(address).is_some()) {
             let detail = "Address already in use".to_owned();
             return Err(EngineError::Taken { what: format!("address {address}"), detail });
         }
@@ -204,6 +205,13 @@ impl State {
     pub(super) fn set_sick(&mut self, id: &str, sick: bool) {
         if let Some(container) = self.containers.get_mut(id) {
             container.sick = sick;
+        }
+    }
+
+    /// It runs on without an address.
+    pub(super) fn disconnect(&mut self, id: &str) {
+        if let Some(container) = self.containers.get_mut(id) {
+            container.address = Ipv4Addr::UNSPECIFIED;
         }
     }
 
@@ -313,6 +321,11 @@ impl Container {
             Life::Ended { exit_code, out_of_memory } => Condition::Exited { exit_code, out_of_memory },
         };
         let (labels, image_id) = (self.labels.clone()?, self.image_id.clone());
-        Some(ContainerFacts { id: id.to_owned(), labels, image_id, condition })
+        let addresses = if self.is_connected() { vec![self.address] } else { Vec::new() };
+        Some(ContainerFacts { id: id.to_owned(), labels, image_id, condition, addresses })
+    }
+
+    fn is_connected(&self) -> bool {
+        !self.address.is_unspecified()
     }
 }

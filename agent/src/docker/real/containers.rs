@@ -115,13 +115,18 @@ pub(super) fn facts(container: &ContainerInspectResponse) -> Option<ContainerFac
         labels: Labels::from_map(container.config.as_ref()?.labels.as_ref()?)?,
         image_id: container.image.clone()?,
         condition: condition(container.state.as_ref()?),
+        addresses: fixed_addresses(container).map(|(_, address)| address).collect(),
     })
 }
 
 /// The network and the fixed address it was created with.
 pub(super) fn fixed_address(container: &ContainerInspectResponse) -> Option<(&str, Ipv4Addr)> {
-    let networks = container.network_settings.as_ref()?.networks.as_ref()?;
-    networks.iter().find_map(|(name, endpoint)| {
+    fixed_addresses(container).next()
+}
+
+fn fixed_addresses(container: &ContainerInspectResponse) -> impl Iterator<Item = (&str, Ipv4Addr)> {
+    let networks = container.network_settings.as_ref().and_then(|settings| settings.networks.as_ref());
+    networks.into_iter().flatten().filter_map(|(name, endpoint)| {
         let address = endpoint.ipam_config.as_ref()?.ipv4_address.as_ref()?;
         Some((name.as_str(), address.parse().ok()?))
     })
