@@ -20,7 +20,7 @@ pub mod stale;
 #[cfg(test)]
 mod tests;
 
-pub use health::{Health, Member};
+pub use health::{Health, Member, Room};
 
 use async_trait::async_trait;
 use futures_util::stream::BoxStream;

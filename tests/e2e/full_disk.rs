@@ -120,6 +120,8 @@ async fn a_full_disk_of_the_controller_changes_nothing_and_is_told() {
     for ran in told_no {
         assert_says(&ran, &["no space left"]);
     }
+    // Also to whoever deploys nothing.
+    scene.expect(&["controllers"], DONE, &["embedded", "is full", "make room there"]).await;
     disk.free();
     assert_eq!(scene.at_rest().await, serving);
     scene.deploy("v1").await;

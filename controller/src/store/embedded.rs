@@ -12,8 +12,8 @@ mod tests;
 
 use super::leadership;
 use super::{
-    AGAIN_AFTER, Change, Field, Guard, LEADER_KEY, Leadership, Operation, Range, Reply, Store, StoreError, Transaction,
-    limits,
+    AGAIN_AFTER, Change, Field, Guard, Health, LEADER_KEY, Leadership, Operation, Range, Reply, Store, StoreError,
+    Transaction, limits,
 };
 use async_trait::async_trait;
 use file::File;
@@ -111,6 +111,12 @@ impl Store for Embedded {
                 Err(error) => return Err(error),
             }
         }
+    }
+
+    async fn health(&self) -> Health {
+        let trouble =
+            |error: StoreError| Health { kind: "embedded", trouble: Some(error.to_string()), ..Health::default() };
+        self.run(|file| Ok(file.health())).await.unwrap_or_else(trouble)
     }
 }
 

@@ -5,6 +5,9 @@ use std::fmt;
 /// From this part of its quota on, a person is told: there is time to act then.
 const ALARM_PERCENT: u64 = 70;
 
+/// The disk under an embedded store: a person is told from so many times what it needs on.
+const ROOM_FACTOR: u64 = 8;
+
 /// Old revisions that etcd may keep before a person is told that nothing compacts them. A deployment makes about ten.
 pub(super) const REVISIONS_KEPT_MAX: u64 = 100_000;
 
@@ -28,8 +31,21 @@ pub struct Health {
     pub is_history_long: bool,
     /// What a person types to make room.
     pub remedy: Vec<String>,
+    /// On the disk under it; none: that is its members' business.
+    pub room: Option<Room>,
     /// It could not be asked.
     pub trouble: Option<String>,
+}
+
+/// What is left on the disk of a file.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Room {
+    /// The file.
+    pub path: String,
+    /// Bytes that may still be used.
+    pub left_bytes: u64,
+    /// With less than that nothing is written any more.
+    pub needed_bytes: u64,
 }
 
 /// A part of the store.
@@ -67,6 +83,20 @@ impl Health {
                 ),
                 other => format!("etcd raised the alarm {other}: see `etcdctl alarm list` and its documentation"),
             });
+        }
+        if let Some(Room { path, left_bytes, needed_bytes }) = &self.room {
+            let (left, needed) = (Bytes(*left_bytes), Bytes(*needed_bytes));
+            if left_bytes < needed_bytes {
+                warnings.push(format!(
+                    "the disk of `{path}` is full ({left} left, {needed} needed): nothing is deployed or rolled back; \
+                     make room there"
+                ));
+            } else if *left_bytes < needed_bytes * ROOM_FACTOR {
+                warnings.push(format!(
+                    "the disk of `{path}` has {left} left, and with less than {needed} nothing is deployed or rolled \
+                     back; make room there"
+                ));
+            }
         }
         let size = self.size_bytes();
         if self.alarms.is_empty() && self.quota_bytes > 0 && size >= self.quota_bytes / 100 * ALARM_PERCENT {
@@ -138,5 +168,16 @@ mod tests {
         let full = Health { alarms: vec!["NOSPACE".to_owned()], ..etcd("3.7.0", 1000) };
         let told = full.warnings();
         assert!(told.len() == 1 && told[0].contains("do not restart") && told[0].contains("defrag"), "{told:?}");
+    }
+
+    #[test]
+    fn a_disk_that_fills_is_told_before_and_after() {
+        let with = |left_bytes| {
+            let room = Room { path: "/var/lib/store".to_owned(), left_bytes, needed_bytes: 100 };
+            Health { kind: "embedded", room: Some(room), ..Health::default() }.warnings()
+        };
+        assert_eq!(with(800), Vec::<String>::new());
+        assert!(with(799)[0].contains("`/var/lib/store` has 0.0 MiB left"), "{:?}", with(799));
+        assert!(with(99)[0].contains("is full") && with(99)[0].contains("make room there"), "{:?}", with(99));
     }
 }

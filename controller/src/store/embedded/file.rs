@@ -1,6 +1,6 @@
 //! The file itself, without a runtime, and what to do when the disk says no.
 
-use super::super::{LEADER_KEY, Operation, Range, Reply, StoreError, Transaction};
+use super::super::{Health, LEADER_KEY, Member, Operation, Range, Reply, Room, StoreError, Transaction};
 use super::failure::{Fault, full};
 use super::history::{self, Batch, CHANGES, Cursor, Kept};
 use super::opening::{Absent, open_database};
@@ -154,12 +154,31 @@ impl File {
         self.revision.send_if_modified(|known| std::mem::replace(known, revision) != revision);
     }
 
+    /// How large it is, and what is left on its disk.
+    pub(super) fn health(&self) -> Health {
+        let path = self.path.display().to_string();
+        let size_bytes = std::fs::metadata(&self.path).map(|metadata| metadata.len()).unwrap_or_default();
+        let room = self.left_bytes().map(|left_bytes| Room {
+            path: path.clone(),
+            left_bytes,
+            needed_bytes: DISK_RESERVE_BYTES,
+        });
+        let file = Member { name: "file".to_owned(), address: path, size_bytes, leads: true, ..Member::default() };
+        Health { kind: "embedded", members: vec![file], room, ..Health::default() }
+    }
+
+    /// None: the disk does not say.
+    fn left_bytes(&self) -> Option<u64> {
+        let disk = rustix::fs::statvfs(&self.path).ok()?;
+        Some(disk.f_bavail * disk.f_frsize)
+    }
+
     fn check_room(&self, transaction: &Transaction) -> Result<(), StoreError> {
         let bytes: usize = transaction.operations.iter().map(Operation::value_bytes).sum();
         let puts = transaction.operations.iter().any(|operation| matches!(operation, Operation::Put(..)));
-        let Ok(disk) = rustix::fs::statvfs(&self.path) else { return Ok(()) };
         // The value goes into the keys and into the history, and pages are copied before they are replaced.
-        if puts && disk.f_bavail * disk.f_frsize < DISK_RESERVE_BYTES + 4 * bytes as u64 {
+        let needed = DISK_RESERVE_BYTES + 4 * bytes as u64;
+        if puts && self.left_bytes().is_some_and(|left| left < needed) {
             return Err(StoreError::Refused { detail: full(&self.path) });
         }
         Ok(())
