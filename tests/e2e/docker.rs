@@ -37,6 +37,14 @@ pub fn container_of(host: &str, version: &str) -> String {
     found.unwrap_or_else(|| panic!("no container of {version} runs on {host}: {all:?}")).1.clone()
 }
 
+/// Which container of this version runs on a host, and since when. None: none does.
+pub fn life(host: &str, version: &str) -> Option<String> {
+    let id = containers(host, true).into_iter().find(|(of, _)| of == version)?.1;
+    let output =
+        Command::new("docker").args(["inspect", "--format", "{{.Id}} {{.State.StartedAt}}", &id]).output().ok()?;
+    output.status.success().then(|| String::from_utf8_lossy(&output.stdout).into_owned())
+}
+
 /// Waits until a container of this version runs on a host.
 pub async fn started(host: &str, version: &str) {
     let deadline = Instant::now() + LIMIT;

@@ -18,19 +18,28 @@ pub async fn apart(scene: &Scene, number: usize) -> (LoadHandle, LoadHandle) {
 
 /// Waits until users were turned away or cut off, and then all were served again. They met this version alone.
 pub async fn over(hit: LoadHandle, what: &str, version: &str) {
+    over_or_mended(hit, what, version, || false).await;
+}
+
+/// The same where nobody answers and nobody refuses: users may also be kept waiting until it is mended, and lose
+/// nothing.
+pub async fn over_or_mended(hit: LoadHandle, what: &str, version: &str, mut is_mended: impl FnMut() -> bool) {
     let deadline = Instant::now() + LIMIT;
     let trouble = || {
         let total = hit.snapshot().total;
         total.failed + total.closed_idle
     };
     let (mut count, mut first, mut last) = (0, None, Instant::now());
-    while first.is_none() || last.elapsed() < CALM {
+    let mut mended = false;
+    while (first.is_none() && !mended) || last.elapsed() < CALM {
         assert!(Instant::now() < deadline, "{what}: users meet it still, or never did: {}", hit.snapshot());
         tokio::time::sleep(LOOK_EVERY).await;
         let now = trouble();
         if now > count {
             (count, last) = (now, Instant::now());
             first.get_or_insert(last);
+        } else if first.is_none() && !mended && is_mended() {
+            (mended, last) = (true, Instant::now());
         }
     }
     let report = hit.stop().await;
