@@ -133,7 +133,7 @@ pub struct ContainerFacts {
     pub image_id: String,
     /// Whether the process runs, and how it ended if not.
     pub condition: Condition,
-    /// The fixed addresses it has, or gets when it is started. None: somebody took it off its network.
+    /// The fixed addresses it has, or gets when it is started. Empty: somebody took it off its network.
     pub addresses: Vec<Ipv4Addr>,
 }
 

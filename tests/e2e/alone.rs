@@ -39,16 +39,14 @@ async fn hosts_serve_and_recover_without_a_controller() {
     let (hit, others) = apart(&scene, 1).await;
     let report = all.stop().await;
     assert_nothing_lost(&report);
-    let before = docker::life(scene.host(1), "v2");
-    let runs_again = || docker::life(scene.host(1), "v2").is_some_and(|now| Some(now) != before);
+    let runs_again = docker::runs_again(scene.host(1), "v2");
     docker(&["kill", &docker::container_of(scene.host(1), "v2")]);
     over_or_mended(hit, "the served container was killed", "v2", runs_again).await;
     assert_nothing_lost(&others.stop().await);
 
     // And one that was removed is made anew.
     let (hit, others) = apart(&scene, 1).await;
-    let before = docker::life(scene.host(1), "v2");
-    let runs_again = || docker::life(scene.host(1), "v2").is_some_and(|now| Some(now) != before);
+    let runs_again = docker::runs_again(scene.host(1), "v2");
     docker(&["rm", "--force", &docker::container_of(scene.host(1), "v2")]);
     over_or_mended(hit, "the served container was removed", "v2", runs_again).await;
 

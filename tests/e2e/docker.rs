@@ -24,9 +24,13 @@ pub fn containers(host: &str, running: bool) -> Vec<(String, String)> {
 }
 
 /// None: the container is gone meanwhile.
+fn inspect(id: &str, format: &str) -> Option<String> {
+    let output = Command::new("docker").args(["inspect", "--format", format, id]).output().ok()?;
+    output.status.success().then(|| String::from_utf8_lossy(&output.stdout).into_owned())
+}
+
 fn version(id: &str) -> Option<String> {
-    let output = Command::new("docker").args(["inspect", "--format", "{{json .Config.Env}}", id]).output().ok()?;
-    let environment: Vec<String> = serde_json::from_slice(&output.stdout).ok()?;
+    let environment: Vec<String> = serde_json::from_str(&inspect(id, "{{json .Config.Env}}")?).ok()?;
     environment.iter().find_map(|variable| variable.strip_prefix("APP_VERSION=")).map(str::to_owned)
 }
 
@@ -38,11 +42,15 @@ pub fn container_of(host: &str, version: &str) -> String {
 }
 
 /// Which container of this version runs on a host, and since when. None: none does.
-pub fn life(host: &str, version: &str) -> Option<String> {
+fn life(host: &str, version: &str) -> Option<String> {
     let id = containers(host, true).into_iter().find(|(of, _)| of == version)?.1;
-    let output =
-        Command::new("docker").args(["inspect", "--format", "{{.Id}} {{.State.StartedAt}}", &id]).output().ok()?;
-    output.status.success().then(|| String::from_utf8_lossy(&output.stdout).into_owned())
+    inspect(&id, "{{.Id}} {{.State.StartedAt}}")
+}
+
+/// From now on: whether the container of this version that runs on a host has died and runs again, or has a successor.
+pub fn runs_again(host: &str, version: &str) -> impl FnMut() -> bool {
+    let before = life(host, version);
+    move || life(host, version).is_some_and(|now| Some(now) != before)
 }
 
 /// Waits until a container of this version runs on a host.

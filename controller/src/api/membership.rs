@@ -32,8 +32,8 @@ pub async fn replace(leader: &Arc<Leader>, host: &HostId, actor: &str) -> Result
     Ok(wire::ReplaceHostReply { before, now })
 }
 
-/// Takes a host out of the fleet. Its agent, if it still runs, serves on and is let in no more: nobody takes a
-/// mistyped name out by accident.
+/// Takes a host out of the fleet. Its agent, if it still runs, serves on and is let in no more. One
+/// that is linked goes only if that is forced: a mistyped name takes no serving host out.
 pub async fn remove(
     leader: &Arc<Leader>,
     host: &HostId,

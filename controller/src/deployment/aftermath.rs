@@ -56,11 +56,12 @@ impl Run {
 
     /// In the host's own words, if it has any.
     fn why_behind(&self, host: &HostId) -> String {
-        match self.leader.fleet.view(host) {
-            Some(view) if !view.connected => "the link is down".to_owned(),
-            Some(view) if !view.troubles().is_empty() => view.troubles().join("; "),
-            Some(_) | None => "it will when it can".to_owned(),
+        let view = self.leader.fleet.view(host);
+        if view.as_ref().is_some_and(|view| !view.connected) {
+            return "the link is down".to_owned();
         }
+        let troubles = view.map(|view| view.troubles().join("; ")).filter(|told| !told.is_empty());
+        troubles.unwrap_or_else(|| "it will when it can".to_owned())
     }
 
     /// Writes the report with its numbers, and says so.
