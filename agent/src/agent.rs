@@ -143,6 +143,8 @@ struct Agent {
     edge_trouble: Option<String>,
     /// The switch that is wanted was tried in vain, and is tried again.
     has_switch_failed: bool,
+    /// Why something is tried again, as it was said last.
+    tried_again_for: String,
     /// What is known of the store and its leader, and what load balancers were told of it.
     word: Word,
     heard: Heard,
@@ -309,11 +311,14 @@ impl Agent {
                 self.answer_by_hand(Ok(()));
             }
             Err(error) => {
-                tracing::error!(%error, "the switch is not proven");
-                self.nginx_trouble = error.to_string();
+                let trouble = error.to_string();
+                if self.tried_again_for != trouble {
+                    tracing::error!(%error, "the switch is not proven");
+                }
+                self.nginx_trouble.clone_from(&trouble);
                 self.has_switch_failed = true;
-                self.step(Event::SwitchFailed(error.to_string())).await;
-                self.answer_by_hand(Err(&error.to_string()));
+                self.step(Event::SwitchFailed(trouble.clone())).await;
+                self.answer_by_hand(Err(&trouble));
             }
         }
         self.tell_health();

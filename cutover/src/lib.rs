@@ -38,7 +38,8 @@
 //!
 //! **Caught up means written down.** A host that was away makes ready what was committed without it, writes its
 //! record with what stands where, and only then switches. So a switch found on disk after a crash always names
-//! something known, and [`Participant::recover`] lets it stand: what users see never goes back.
+//! something known, and [`Participant::recover`] lets it stand: what users see never goes back. It counts as applied
+//! when nginx was seen following it, as any other switch does.
 //!
 //! **Generations.** A deployment's generation is the store revision of its opening transaction: unique for
 //! ever, also when it is aborted. A host's generation never falls, and one generation has one content.

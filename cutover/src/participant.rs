@@ -211,6 +211,18 @@ struct Switching {
     has_failed: bool,
 }
 
+impl Switching {
+    /// What the switch on disk says beyond the record.
+    fn made_before(record: &Record, news: BTreeMap<ServiceName, Slot>) -> Self {
+        let Record { mut applied, mut held, .. } = record.clone();
+        held.retain(|name, _| !news.contains_key(name));
+        let moving = news.keys().cloned().collect();
+        applied.extend(news);
+        let services = served(&applied, &held);
+        Self { services, moving, before: record.served(), applied, held, has_failed: false }
+    }
+}
+
 /// One host.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Participant {
@@ -220,6 +232,8 @@ pub struct Participant {
     dead: BTreeSet<(ServiceName, Colour)>,
     state: Option<State>,
     switching: Option<Switching>,
+    /// Where a switch that is not tried again, because something died, may have led: no other leads back from there.
+    given_up: BTreeMap<ServiceName, Generation>,
     writing: Option<Writing>,
     /// An acknowledgement or release that could not be written and will be tried again.
     unwritten: Option<Writing>,
@@ -231,30 +245,27 @@ pub struct Participant {
 
 impl Participant {
     /// A host as its record left it. `served` is what the switch on disk says takes traffic, with what stands
-    /// there: a switch that had been made before the crash stands, because only a commit can have made it.
-    pub fn recover(record: Record, served: &BTreeMap<ServiceName, Slot>) -> (Self, Vec<Effect>) {
-        let mut finished = record.clone();
-        for (service, slot) in served {
-            if record.applied.get(service).is_none_or(|applied| applied.generation < slot.generation) {
-                finished.applied.insert(service.clone(), *slot);
-                finished.held.remove(service);
-            }
-        }
-        let news = finished.applied != record.applied;
-        finished.forget_kept_promises();
-        let mut participant = Self {
+    /// there: a switch that had been made before the crash stands, because only a commit can have made it. It is
+    /// applied once nginx was seen following: until the shell answers with [`Event::Switched`] or
+    /// [`Event::SwitchFailed`], as to an [`Effect::Switch`], the host is [`switching`](Self::switching).
+    pub fn recover(record: Record, served: &BTreeMap<ServiceName, Slot>) -> Self {
+        let is_news = |(name, slot): &(&ServiceName, &Slot)| {
+            record.applied.get(*name).is_none_or(|applied| applied.generation < slot.generation)
+        };
+        let news: BTreeMap<_, _> = served.iter().filter(is_news).map(|(name, slot)| (name.clone(), *slot)).collect();
+        let switching = (!news.is_empty()).then(|| Switching::made_before(&record, news));
+        Self {
             record,
             making: BTreeMap::new(),
             dead: BTreeSet::new(),
             state: None,
-            switching: None,
+            switching,
+            given_up: BTreeMap::new(),
             writing: None,
             unwritten: None,
             resting: BTreeSet::new(),
             later: VecDeque::new(),
-        };
-        let effects = if news { participant.write(finished, Then::Nothing) } else { Vec::new() };
-        (participant, effects)
+        }
     }
 
     /// What is on disk.

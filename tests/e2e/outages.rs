@@ -77,7 +77,28 @@ async fn nginx_that_cannot_start_with_a_spoiled_config_gets_a_good_one() {
     scene.down().await;
 }
 
-/// It serves nothing until it goes on, and then the new version: until then nobody may say that it does.
+/// nginx stands still until this is dropped.
+struct Frozen(Vec<Process>);
+
+impl Frozen {
+    fn now(nginx: Vec<Process>) -> Self {
+        for process in &nginx {
+            process.signal(Signal::STOP);
+        }
+        Self(nginx)
+    }
+}
+
+impl Drop for Frozen {
+    fn drop(&mut self) {
+        for process in &self.0 {
+            process.signal(Signal::CONT);
+        }
+    }
+}
+
+/// It serves nothing until it goes on, and then the new version: until then nobody may say that it does, and an agent
+/// that dies meanwhile finds a switch that was made, which is not yet one that is followed.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_host_whose_nginx_stands_still_is_not_called_switched() {
     let scene = Scene::quiet(hosts(2)).await;
@@ -85,31 +106,28 @@ async fn a_host_whose_nginx_stands_still_is_not_called_switched() {
     let load = Load::start(scene.fleet().targets(), patient).expect("good options");
     load.warm(LIMIT).await.expect("every connection answered");
     let slow = ["deploy", "web", "--version", "slow", "--json"];
-    let (ran, said) = tokio::join!(scene.bgctl(&slow), async {
+    let not_current = async |when: &str| {
+        let said = scene.status().await.unwrap_or_else(|said| panic!("no status: {said}"));
+        assert_eq!(said["version"], "slow", "host 2 serves what was not committed: {said}");
+        assert_eq!(said["hosts"][0]["current"], false, "called current while its nginx stood still, {when}: {said}");
+    };
+    let (ran, ()) = tokio::join!(scene.bgctl(&slow), async {
         // By then nginx has its part done, and the container has seconds to go.
         started(scene.host(1), "slow").await;
-        let processes = nginx(&scene);
-        for process in &processes {
-            process.signal(Signal::STOP);
-        }
+        let _frozen = Frozen::now(nginx(&scene));
         let seen = |report: &LoadReport| report.targets[1].versions.len() == 2;
         let switched = load.wait_until("`slow` on host 2", LIMIT, seen).await.map(|_| Instant::now());
-        let mut said = Vec::new();
-        while switched.as_ref().is_ok_and(|switched| switched.elapsed() < STANDSTILL) {
-            said.push(scene.status().await);
+        let switched = switched.unwrap_or_else(|error| panic!("{error}"));
+        while switched.elapsed() < STANDSTILL {
+            not_current("after the switch").await;
         }
-        // Also if something of this was not as expected: nothing else lets it go on.
-        for process in &processes {
-            process.signal(Signal::CONT);
-        }
-        switched.unwrap_or_else(|error| panic!("{error}"));
-        said
+        scene.note("the agent of host 1 dies while its nginx stands still".to_owned());
+        let before = scene.fleet().kill_agent(1).await.expect("it runs");
+        let agent = scene.fleet().hosts()[0].agent();
+        scene.fleet().wait_restarted(&agent, before, LIMIT).await.unwrap_or_else(|error| panic!("{error}"));
+        scene.connected().await;
+        not_current("after its agent died").await;
     });
-    for said in said {
-        let said = said.unwrap_or_else(|said| panic!("no status: {said}"));
-        assert_eq!(said["version"], "slow", "host 2 serves what was not committed: {said}");
-        assert_eq!(said["hosts"][0]["current"], false, "called current while its nginx stood still: {said}");
-    }
     assert_eq!(ran.code, Some(DONE), "{}", told(&ran));
     assert_eq!(scene.at_rest().await, "slow");
     let report = load.stop().await;

@@ -130,6 +130,7 @@ async fn open(settings: &Settings, world: World) -> Result<(Agent, mpsc::Unbound
     let (mut agent, happenings) = Agent::open(settings, world).await?;
     agent.recall_readiness(&settings.boot).await;
     agent.restore().await;
+    agent.prove_the_switch_made_before().await;
     Ok((agent, happenings))
 }
 
@@ -202,10 +203,11 @@ impl Agent {
             turns: Turns::default(),
         };
         let served = served(&world, &state).await;
-        let (participant, effects) = Participant::recover(state.record.clone(), &served);
+        let participant = Participant::recover(state.record.clone(), &served);
         state.forget_unpromised(&participant.needed_slots());
-        let edge = Edge::new(Arc::clone(&world.proxy), super::layout::routes(&state, &state.record.served()));
         let serving = state.record.served();
+        let routes = super::layout::routes(&state, participant.switching().unwrap_or(&serving));
+        let edge = Edge::new(Arc::clone(&world.proxy), routes);
         let mut agent = Self {
             serving,
             world,
@@ -234,6 +236,7 @@ impl Agent {
             nginx_trouble: String::new(),
             edge_trouble: None,
             has_switch_failed: false,
+            tried_again_for: String::new(),
             word: Word::none(false),
             heard: Heard::default(),
             told_ready: Readiness::default(),
@@ -253,10 +256,6 @@ impl Agent {
         // A first write proves that the journal can be written before anything is promised. It also
         // fixes the incarnation.
         agent.persist().await;
-        if !effects.is_empty() {
-            tracing::info!("a switch was made just before the last stop; it stands");
-            agent.finish_switch_made_before(effects).await;
-        }
         if let Err(error) = agent.world.engine.ensure_network(&agent.network).await {
             tracing::error!(%error, "Docker's network is not there; containers cannot be started until it is");
             agent.docker_trouble = error.to_string();
@@ -289,9 +288,9 @@ impl Agent {
 
     /// Waits until what is served runs, or has been tried.
     async fn wait_for_served(&mut self) {
-        let served = self.state.record.served().into_iter();
-        let served: Vec<crate::state::Mooring> =
-            served.filter_map(|(name, slot)| Some((name.clone(), self.state.berth(&name, &slot)?))).collect();
+        let served = self.participant.switching().cloned().unwrap_or_else(|| self.state.record.served());
+        let mooring = |(name, slot): (ServiceName, Slot)| Some((name.clone(), self.state.berth(&name, &slot)?));
+        let served: Vec<crate::state::Mooring> = served.into_iter().filter_map(mooring).collect();
         let deadline = Instant::now() + SERVED_WITHIN;
         while Instant::now() < deadline {
             let all = self.world.engine.list(&self.tools.host).await.unwrap_or_default();
@@ -309,21 +308,13 @@ impl Agent {
         tracing::warn!("some served containers do not run yet; nginx starts all the same");
     }
 
-    async fn finish_switch_made_before(&mut self, effects: Vec<cutover::participant::Effect>) {
-        for effect in effects {
-            if let cutover::participant::Effect::Store(record) = effect {
-                let served = record.served();
-                for (service, slot) in &served {
-                    self.promote(service, slot);
-                }
-                let routes = super::layout::routes(&self.state, &served);
-                self.edge = Edge::new(Arc::clone(&self.world.proxy), routes);
-                self.serving = served;
-                self.state.record = record;
-                self.persist().await;
-                self.step(cutover::participant::Event::Stored).await;
-            }
-        }
+    /// A switch on disk that the journal does not know of stands, and is applied once nginx was seen following: it
+    /// may have been stuck when the agent died.
+    async fn prove_the_switch_made_before(&mut self) {
+        let Some(services) = self.participant.switching() else { return };
+        tracing::info!("a switch was made just before the last stop; it stands");
+        let outcome = self.edge.switch(self.routes(services)).await;
+        self.switched(outcome).await;
     }
 }
 

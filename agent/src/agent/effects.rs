@@ -76,7 +76,11 @@ impl Agent {
                 }
             },
             Effect::RetryLater { reason } => {
-                tracing::warn!(%reason, "will be tried again");
+                // Tried every few seconds, and said once.
+                if self.tried_again_for != reason {
+                    tracing::warn!(%reason, "will be tried again");
+                    self.tried_again_for = reason;
+                }
                 let events = self.events.clone();
                 tokio::spawn(async move {
                     tokio::time::sleep(RETRY_AFTER).await;
@@ -244,6 +248,7 @@ impl Agent {
         match written {
             Ok(()) => {
                 self.state = next;
+                self.tried_again_for.clear();
                 Event::Stored
             }
             Err(error) => Event::StoreFailed(error),

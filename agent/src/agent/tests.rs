@@ -6,7 +6,8 @@ use crate::docker::fake::{Behaviour, FakeEngine};
 use crate::docker::{CreateRequest, Engine, Labels, Network, Subnet};
 use crate::executor::drain::Traffic;
 use crate::journal::{Journal, RealDisk};
-use crate::nginx::fake::FakeProxy;
+use crate::nginx::fake::{Call, FakeProxy};
+use crate::nginx::{Flag, Flags, ProxyError};
 use crate::release::Release;
 use crate::retired::{Clocks, Retired};
 use crate::state::{HostState, Standing, Written};
@@ -16,8 +17,9 @@ use bgctl_proto::ambient::Ambient;
 use bgctl_proto::link::{Dial, Io};
 use bgctl_proto::session as wire;
 use cutover::Incarnation;
-use cutover::ids::{Colour, Generation, HostId};
+use cutover::ids::{Colour, Generation, HostId, Revision};
 use cutover::message::Slot;
+use cutover::participant::Prepared;
 use prost::Message;
 use std::io;
 use std::net::SocketAddrV4;
@@ -69,6 +71,7 @@ impl Traffic for Busy {
 struct Host {
     dir: tempfile::TempDir,
     engine: FakeEngine,
+    proxy: FakeProxy,
     clock: Arc<Clock>,
     traffic: Arc<Busy>,
 }
@@ -76,7 +79,9 @@ struct Host {
 impl Host {
     fn new() -> Self {
         let clock = Arc::new(Clock(Instant::now()));
-        Self { dir: tempfile::tempdir().expect("a folder"), engine: FakeEngine::new(), clock, traffic: Arc::default() }
+        let dir = tempfile::tempdir().expect("a folder");
+        let (engine, proxy) = (FakeEngine::new(), FakeProxy::new(Default::default()));
+        Self { dir, engine, proxy, clock, traffic: Arc::default() }
     }
 
     fn settings(&self) -> Settings {
@@ -97,7 +102,7 @@ impl Host {
         let tls = tls.expect("its own").with_root_certificates(rustls::RootCertStore::empty()).with_no_client_auth();
         World {
             engine: Arc::new(self.engine.clone()),
-            proxy: Arc::new(FakeProxy::new(Default::default())),
+            proxy: Arc::new(self.proxy.clone()),
             prober: Arc::new(self.engine.clone()),
             disk: Arc::new(RealDisk),
             traffic: Arc::clone(&self.traffic) as Arc<dyn Traffic>,
@@ -150,6 +155,18 @@ impl Host {
         self.engine.start(&created.expect("it is created")).await.expect("it starts");
     }
 
+    async fn write(&self, state: &HostState) {
+        let (mut journal, _) = Journal::open::<Written>(&RealDisk, &self.settings().journal).await.expect("a new one");
+        journal.write(&Written::from(state)).await.expect("it is written");
+    }
+
+    /// What the journal says is applied.
+    async fn applied(&self) -> Option<Generation> {
+        let (_, written) = Journal::open::<Written>(&RealDisk, &self.settings().journal).await.expect("it is there");
+        let state = HostState::try_from(written.expect("it was written")).expect("it is good");
+        state.record.applied.values().map(|slot| slot.generation).max()
+    }
+
     fn berths(&self) -> Vec<Berth> {
         let host: HostId = self.settings().host;
         let mut berths: Vec<_> = self.engine.listed(&host).into_iter().map(|facts| facts.labels.berth).collect();
@@ -178,9 +195,7 @@ async fn what_was_leaving_when_the_agent_died_gets_the_rest_of_its_drain() {
     host.stand(&mut state, &stays, Colour::Green).await;
     state.places.insert((v2.service.clone(), Colour::Green), stays);
     state.leaving = vec![((v1.service.clone(), Colour::Blue), goes)];
-    let (mut journal, _) = Journal::open::<Written>(&RealDisk, &host.settings().journal).await.expect("a new one");
-    journal.write(&Written::from(&state)).await.expect("it is written");
-    drop(journal);
+    host.write(&state).await;
     let passed = Duration::from_secs(10);
     tokio::time::sleep(passed).await;
 
@@ -197,4 +212,65 @@ async fn what_was_leaving_when_the_agent_died_gets_the_rest_of_its_drain() {
     ran.expect("it runs");
     let drains = host.traffic.0.lock().expect("nobody panics").clone();
     assert!(matches!(drains[..], [one] if one <= DRAIN - passed && one > DRAIN - passed * 2), "{drains:?}");
+}
+
+/// v1 is applied. The host died after the rename to v2, which was promised, and before the record of it.
+async fn died_after_the_rename() -> (Host, Flags) {
+    let host = Host::new();
+    host.engine.ensure_network(&host.settings().network).await.expect("a network");
+    let (v1, v2) = (host.release("v1"), host.release("v2"));
+    let web = v1.service.clone();
+    let mut state = HostState::new(Incarnation(7), subnet());
+    for (release, generation, colour, berth) in
+        [(&v1, Generation(10), Colour::Blue, Berth::A), (&v2, Generation(20), Colour::Green, Berth::B)]
+    {
+        let standing = Standing { release: release.clone(), berth, generation, retired: None };
+        host.stand(&mut state, &standing, colour).await;
+        state.places.insert((web.clone(), colour), standing);
+    }
+    let slot = |release: &Release, generation, colour| Slot { generation, release: release.digest, colour };
+    state.record.applied.insert(web.clone(), slot(&v1, Generation(10), Colour::Blue));
+    let services = [(web.clone(), slot(&v2, Generation(20), Colour::Green))].into();
+    let promised = Prepared { generation: Generation(20), revision: Revision(22), services };
+    state.record.prepared.insert("web-2".parse().expect("an id"), promised);
+    host.write(&state).await;
+    let flag = Flag { colour: Colour::Green, berth: Berth::B, generation: Generation(20) };
+    let flags = Flags { services: [(web, Some(flag))].into() };
+    host.proxy.turn_by_hand(&flags);
+    (host, flags)
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_switch_made_before_the_stop_is_applied_once_nginx_is_up_and_follows() {
+    let (host, flags) = died_after_the_rename().await;
+    let shutdown = CancellationToken::new();
+    // Also with no controller: it is applied before the agent says that traffic is restored.
+    let restored = || {
+        assert!(host.proxy.is_running(), "nothing was asked of nginx");
+        shutdown.cancel();
+    };
+    run(host.settings(), host.world(), restored, shutdown.clone()).await.expect("it runs");
+    assert_eq!((host.applied().await, host.proxy.current()), (Some(Generation(20)), Some(flags)));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_switch_made_before_the_stop_that_nginx_does_not_follow_stands_and_is_not_applied() {
+    let (host, flags) = died_after_the_rename().await;
+    let stuck = ProxyError::NotFollowing { expected: "the new flags".to_owned(), answered: "the old".to_owned() };
+    host.proxy.fail(Call::Proof, Some(stuck));
+    let shutdown = CancellationToken::new();
+    let looked_at = async {
+        for _ in 0..20 {
+            tokio::time::sleep(Duration::from_secs(1)).await;
+            assert_eq!(host.applied().await, Some(Generation(10)), "written as applied, and nobody saw it followed");
+            assert_eq!(host.proxy.current(), Some(flags.clone()), "it was taken back");
+            assert_eq!(host.berths(), [Berth::A, Berth::B], "one of the two may serve users");
+        }
+        host.proxy.fail(Call::Proof, None);
+        tokio::time::sleep(Duration::from_secs(5)).await;
+        assert_eq!((host.applied().await, host.proxy.current()), (Some(Generation(20)), Some(flags.clone())));
+        shutdown.cancel();
+    };
+    let (ran, ()) = tokio::join!(run(host.settings(), host.world(), || {}, shutdown.clone()), looked_at);
+    ran.expect("it runs");
 }

@@ -73,13 +73,17 @@ impl Participant {
         let is_by_hand = |switching: &Switching| switching.applied == self.record.applied;
         let switching = self.switching.as_ref().filter(|switching| !is_by_hand(switching));
         let has_dead = switching.is_some_and(|switching| switching.services.iter().any(went_dead));
+        // With nobody who says what to make ready instead, there is nothing better than where it leads.
+        let is_given_up = has_dead && self.state.is_some();
         match &mut self.switching {
-            Some(switching) if switching.has_failed && !has_dead => {
+            Some(switching) if switching.has_failed && !is_given_up => {
                 switching.has_failed = false;
                 vec![Effect::Switch { services: switching.services.clone() }]
             }
             // There is nothing left in that place to be careful of.
-            Some(switching) if switching.has_failed => {
+            Some(Switching { services, moving, has_failed: true, .. }) => {
+                let led = moving.iter().filter_map(|name| Some((name.clone(), services.get(name)?.generation)));
+                self.given_up = led.collect();
                 self.switching = None;
                 self.follow()
             }

@@ -22,6 +22,8 @@ impl Participant {
             return Vec::new();
         }
         let Some(state) = self.state.clone() else { return Vec::new() };
+        // What the store does not place here any more may lead anywhere.
+        self.given_up.retain(|name, _| state.services.get(name).is_some_and(|service| service.committed.is_some()));
         let mut effects = self.stop_revoked_work(&state);
         let kept = self.without_revoked_promises(&state, &mut effects);
         if kept != self.record {
@@ -118,7 +120,7 @@ impl Participant {
         if has_unwritten {
             // A crash after the switch must find what stands in the place that takes the traffic.
             effects.extend(self.write(self.record.clone(), Then::Nothing));
-        } else if next != self.record.applied {
+        } else if next != self.record.applied && self.leads_on(&next) {
             // What is newer ends a hold: it was committed with everything known that led to it.
             let is_as_before = |name: &ServiceName| next.get(name) == self.record.applied.get(name);
             let held = self.record.held.iter().filter(|(name, _)| is_as_before(name));
@@ -128,6 +130,12 @@ impl Participant {
             effects.push(self.move_to(before, next, held, moving));
         }
         effects
+    }
+
+    /// Whether nothing goes back from where a switch that was given up may have led.
+    fn leads_on(&self, next: &BTreeMap<ServiceName, Slot>) -> bool {
+        let mut given_up = self.given_up.iter();
+        given_up.all(|(name, generation)| next.get(name).is_some_and(|slot| slot.generation >= *generation))
     }
 
     /// Moves traffic to where it belongs with this applied and that held.
@@ -204,6 +212,7 @@ impl Participant {
         else {
             return Vec::new();
         };
+        self.given_up.clear();
         let mut record = self.record.clone();
         self.making.retain(|_, making| !is_at(&applied, &making.services, making.generation));
         record.applied = applied;

@@ -33,7 +33,7 @@ impl Participant {
     }
 
     fn by_hand(&mut self, service: ServiceName, slot: Option<Slot>) -> Vec<Effect> {
-        if self.switching.is_some() {
+        if self.switching.is_some() || self.given_up.keys().any(|other| *other != service) {
             return refuse(service, "a switch of this host is under way and not proven yet; try again");
         }
         if self.unwritten.is_some() {

@@ -53,15 +53,14 @@ impl Machine for Host {
                 (word, _) => return Err(format!("{word:?}: expected applied, held, promised or switch")),
             }
         }
-        Ok(recover(record, switch))
+        Ok((recover(record, switch), Vec::new()))
     }
 
     fn take(&mut self, line: &str) -> Result<(&'static str, Vec<String>), String> {
         if let Some(rest) = line.strip_prefix("crash") {
             let switch = rest.strip_prefix(" with switch ").map(on_disk).transpose()?;
-            let (host, effects) = recover(self.0.record().clone(), switch);
-            *self = host;
-            return Ok(("crash", effects));
+            *self = recover(self.0.record().clone(), switch);
+            return Ok(("crash", Vec::new()));
         }
         let event = event(line)?;
         let kind = kind(&event);
@@ -92,10 +91,9 @@ fn on_disk(text: &str) -> Result<BTreeMap<ServiceName, Slot>, String> {
     words::map(text, words::slot)
 }
 
-fn recover(record: Record, switch: Option<BTreeMap<ServiceName, Slot>>) -> (Host, Vec<String>) {
+fn recover(record: Record, switch: Option<BTreeMap<ServiceName, Slot>>) -> Host {
     let switch = switch.unwrap_or_else(|| record.served());
-    let (participant, effects) = Participant::recover(record, &switch);
-    (Host(participant), effects.iter().map(effect).collect())
+    Host(Participant::recover(record, &switch))
 }
 
 fn kind(event: &Event) -> &'static str {

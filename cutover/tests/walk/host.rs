@@ -38,7 +38,7 @@ pub struct Host {
 impl Host {
     pub fn new(incarnation: u128) -> Self {
         let record = Record::new(Incarnation(incarnation));
-        let (participant, _) = Participant::recover(record.clone(), &BTreeMap::new());
+        let participant = Participant::recover(record.clone(), &BTreeMap::new());
         Self {
             participant,
             disk: record,
@@ -149,8 +149,7 @@ impl Host {
                 }
             }
             Effect::Switch { services } => {
-                self.by_hand = self.disk.held.keys().cloned().collect();
-                self.served = services;
+                self.lead_to(services);
                 self.switches += 1;
                 let event = if fails { Event::SwitchFailed("planned".to_owned()) } else { Event::Switched };
                 self.take(event);
@@ -172,28 +171,20 @@ impl Host {
             let release = *self.disk_places.get(&(name.clone(), slot.colour))?;
             Some((name.clone(), Slot { release, ..*slot }))
         });
-        let (participant, effects) = Participant::recover(self.disk.clone(), &served.collect());
-        self.participant = participant;
+        self.participant = Participant::recover(self.disk.clone(), &served.collect());
         self.places.clone_from(&self.disk_places);
-        // Before anything else the switch is brought to what is known to be served.
-        let finished = effects.iter().find_map(|effect| match effect {
-            Effect::Store(record) => Some(record.clone()),
-            Effect::MakeReady { .. }
-            | Effect::Discard { .. }
-            | Effect::SendHello(_)
-            | Effect::SendVote(_)
-            | Effect::SendLost(_)
-            | Effect::SendApplied(_)
-            | Effect::Switch { .. }
-            | Effect::RetryLater { .. }
-            | Effect::Refuse { .. }
-            | Effect::Alarm(_) => None,
-        });
-        let restored = finished.as_ref().unwrap_or(&self.disk);
-        self.by_hand = restored.held.keys().cloned().collect();
-        self.served = restored.served();
-        self.todo = effects.into();
+        // Before anything else the switch is brought to what is known to be served, and one that is not in the record
+        // is there to be proven.
+        let made = self.participant.switching().cloned();
+        self.todo = made.iter().map(|services| Effect::Switch { services: services.clone() }).collect();
+        self.lead_to(made.unwrap_or_else(|| self.disk.served()));
         self.outbox.clear();
+    }
+
+    fn lead_to(&mut self, services: BTreeMap<ServiceName, Slot>) {
+        let held = self.disk.held.iter().filter(|(name, slot)| services.get(*name) == Some(*slot));
+        self.by_hand = held.map(|(name, _)| name.clone()).collect();
+        self.served = services;
     }
 
     /// Everything the host knows it must keep running.

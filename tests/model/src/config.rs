@@ -8,6 +8,9 @@ use std::collections::BTreeMap;
 /// What every host serves before anything happens.
 const FIRST: u8 = 1;
 
+/// Where there are two services.
+const BOTH: [&str; 2] = ["api", "web"];
+
 /// One model. Every number bounds how often something may happen on one path, in any order and at any moment.
 #[derive(Debug, Clone)]
 pub struct Config {
@@ -68,16 +71,22 @@ impl Config {
 
     /// Two services: first both are deployed as a group, then one alone.
     pub fn group(hosts: usize, epochs: u8, crashes: u8) -> Self {
-        let of = |names: &[&str], content| {
-            names.iter().map(|name| (names::service(name), names::release(content))).collect::<BTreeMap<_, _>>()
-        };
-        let both = ["api", "web"];
-        let plan = vec![of(&both, FIRST + 1), of(&["web"], FIRST + 2)];
-        Self { committed: of(&both, FIRST), plan, ..Self::of(hosts, 0, epochs, crashes) }
+        let plan = vec![releases(&BOTH, FIRST + 1), releases(&["web"], FIRST + 2)];
+        Self { committed: releases(&BOTH, FIRST), plan, ..Self::of(hosts, 0, epochs, crashes) }
+    }
+
+    /// Two services, each deployed by itself, maybe at the same time.
+    pub fn side_by_side(hosts: usize, epochs: u8, crashes: u8) -> Self {
+        let plan = vec![releases(&["api"], FIRST + 1), releases(&["web"], FIRST + 1)];
+        Self { plan, ..Self::group(hosts, epochs, crashes) }
     }
 
     /// The same, broken.
     pub fn broken(self, sabotage: Sabotage) -> Self {
         Self { sabotage: Some(sabotage), ..self }
     }
+}
+
+fn releases(services: &[&str], content: u8) -> BTreeMap<ServiceName, ReleaseDigest> {
+    services.iter().map(|name| (names::service(name), names::release(content))).collect()
 }

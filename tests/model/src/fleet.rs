@@ -79,7 +79,7 @@ impl Fleet {
     pub fn new(config: &Config) -> Self {
         let mut store = Store::new(config.hosts, &config.committed);
         let hosts = (0..config.hosts).map(|index| {
-            let host = Host::new(names::host(index), first_life(index), &store.committed);
+            let host = Host::new(first_life(index), &store.committed);
             Shared::new(if config.moves_by_hand > 0 { host.with_operators() } else { host })
         });
         let hosts = hosts.collect();
@@ -122,14 +122,14 @@ impl Fleet {
     fn replaced(&self, host: usize) -> Self {
         let mut next = self.clone();
         next.spent.replaced += 1;
-        let (id, before) = (names::host(host), &self.hosts[host].disk);
+        let before = &self.hosts[host].disk;
         let life = Incarnation(before.incarnation.0 + 100);
         // If the life that ended was not registered yet, the store knows an earlier one.
-        if self.store.members.get(id) == Some(&before.incarnation) {
+        if self.store.members.get(names::host(host)) == Some(&before.incarnation) {
             next.lost.retain(|(of, _)| *of != host);
             next.lost.push((host, Shared::new(before.clone())));
         }
-        next.hosts[host] = Shared::new(Host::new(id, life, &BTreeMap::new()));
+        next.hosts[host] = Shared::new(Host::new(life, &BTreeMap::new()));
         next
     }
 

@@ -124,7 +124,7 @@ pub struct After {
 
 impl Host {
     /// A host that serves these, and is at rest.
-    pub fn new(id: &HostId, life: Incarnation, served: &BTreeMap<ServiceName, Committed>) -> Self {
+    pub fn new(life: Incarnation, served: &BTreeMap<ServiceName, Committed>) -> Self {
         let slots = served.iter().map(|(name, committed)| {
             let Committed { generation, release } = *committed;
             (name.clone(), Slot { generation, release, colour: Colour::Blue })
@@ -132,7 +132,7 @@ impl Host {
         let served: BTreeMap<_, _> = slots.collect();
         let disk = Record { applied: served.clone(), ..Record::new(life) };
         let places = served.iter().map(|(name, slot)| ((name.clone(), slot.colour), slot.release)).collect();
-        Self::started(id, disk, served, places).0
+        Self::started(disk, served, places)
     }
 
     /// The same, and operators may move its traffic by hand.
@@ -140,36 +140,28 @@ impl Host {
         Self { before: Some(BTreeMap::new()), ..self }
     }
 
-    /// The agent's start: recover by what the switch leads to, as far as that is written down, do what follows,
-    /// and set the switch as the record says.
-    fn started(
-        id: &HostId,
-        disk: Record,
-        served: BTreeMap<ServiceName, Slot>,
-        written_places: Places,
-    ) -> (Self, Vec<Said>) {
-        let known = served.iter().filter_map(|(name, slot)| {
+    /// The agent's start: recover by what the switch leads to, as far as that is written down, and set the switch as
+    /// that says. A switch that is not in the record is there to be proven.
+    fn started(disk: Record, served: BTreeMap<ServiceName, Slot>, written_places: Places) -> Self {
+        let known = served.into_iter().filter_map(|(name, slot)| {
             let release = *written_places.get(&(name.clone(), slot.colour))?;
-            Some((name.clone(), Slot { release, ..*slot }))
+            Some((name, Slot { release, ..slot }))
         });
-        let (participant, effects) = Participant::recover(disk.clone(), &known.collect());
+        let participant = Participant::recover(disk.clone(), &known.collect());
         let mut host = Self {
+            served: participant.switching().cloned().unwrap_or_else(|| disk.served()),
+            switching: participant.switching().is_some(),
             participant,
             disk,
-            served,
             places: written_places.clone(),
             written_places,
             jobs: BTreeSet::new(),
-            switching: false,
             retries: false,
             before: None,
             past: Past::Uneventful,
         };
-        let mut run = Run { todo: effects.into(), ..Run::default() };
-        host.obey(id, &mut run, None);
-        host.served = host.participant.record().served();
         host.keep_what_is_needed();
-        (host, run.said)
+        host
     }
 
     fn keep_what_is_needed(&mut self) {
@@ -245,11 +237,10 @@ impl Host {
             return None;
         }
         if is_crash || crashed_within {
-            let (at_crash, (back, said)) = (host.served.clone(), host.restarted(id, sabotage));
+            let (at_crash, back) = (host.served.clone(), host.restarted(sabotage));
             let kept = back.keeps_serving(id, at_crash);
             run.violation = run.violation.take().or(kept.err());
             host = back;
-            run.said.extend(said);
         }
         host.keep_what_is_needed();
         let violation = run.violation.or_else(|| self.broken_by(id, &host));
@@ -259,21 +250,21 @@ impl Host {
         changed.then(|| After { host: Shared::new(host), said: said.collect(), acts, violation })
     }
 
-    fn restarted(self, id: &HostId, sabotage: Option<Sabotage>) -> (Self, Vec<Said>) {
+    fn restarted(self, sabotage: Option<Sabotage>) -> Self {
         let mut disk = self.disk;
         if sabotage == Some(Sabotage::ForgetPromises) {
             disk.prepared.clear();
         }
         let past = if disk.prepared.is_empty() { self.past } else { Past::CrashedInDoubt };
-        let before = self.before;
-        let (mut host, said) = Self::started(id, disk, self.served, self.written_places);
-        (host.past, host.before) = (past, before);
+        let started = Self::started(disk, self.served, self.written_places);
+        let mut host = Self { past, before: self.before, ..started };
         if sabotage == Some(Sabotage::NoGenerationGuard) {
             let mut blind = host.disk.clone();
             blind.applied.values_mut().for_each(|slot| slot.generation = Generation(0));
-            host.participant = Participant::recover(blind, &BTreeMap::new()).0;
+            host.participant = Participant::recover(blind, &BTreeMap::new());
+            host.switching = false;
         }
-        (host, said)
+        host
     }
 
     /// The event that a message is here.
