@@ -121,6 +121,11 @@ async fn lead(
                 leader.stopped.cancel();
                 seat.send_replace(None);
             }
+            () = leader.ledger.outlived() => {
+                tracing::warn!(%epoch, "the store may hold what is not known here; standing for election again");
+                give_up(&leader, leadership).await;
+                return Ok(());
+            }
             () = leader.abdicated.cancelled() => {
                 tracing::info!(%epoch, "the store was confirmed; standing for election again");
                 give_up(&leader, leadership).await;

@@ -24,6 +24,7 @@ use std::collections::VecDeque;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::Duration;
+use tokio_util::sync::CancellationToken;
 
 /// Audit entries that are kept, of all leaders together: with a few hundred bytes each, well below a store's
 /// limits. Export them if they must live longer.
@@ -36,7 +37,10 @@ const AUDIT_ENTRIES_REMOVED_AT_ONCE: usize = 4;
 /// within a moment, and one that does not is no store to lead by.
 const STALE_READS_MAX: usize = 20;
 
-/// Pause after such a read.
+/// Pause before a leader that must stand for election again looks again whether a full store has room for that.
+const LOOK_FOR_ROOM_EVERY: Duration = Duration::from_secs(1);
+
+/// Pause after a read that is too old.
 const READ_AGAIN_AFTER: Duration = Duration::from_millis(100);
 
 /// Why something was not written.
@@ -65,6 +69,8 @@ pub struct Ledger {
     audit_number: AtomicU64,
     /// The keys of the entries in the store, oldest first.
     audited: Mutex<VecDeque<String>>,
+    /// Cancelled when the store may hold what the memory does not, or may come to.
+    doubt: CancellationToken,
 }
 
 impl Ledger {
@@ -91,12 +97,14 @@ impl Ledger {
             writing: tokio::sync::Mutex::new(()),
             audit_number: AtomicU64::new(0),
             audited,
+            doubt: CancellationToken::new(),
         };
         ledger.begin_reign(cluster.as_deref()).await?;
         Ok(ledger)
     }
 
-    /// Adds this reign to the history the store tells, unless that was done when this leader took over before.
+    /// Adds this reign to the history the store tells, unless that was done when this leader took over before. Where
+    /// it may be written or not, nobody leads: hosts that hear of the reign before would miss what they heard.
     async fn begin_reign(&self, cluster: Option<&str>) -> Result<(), LedgerError> {
         let before = self.read(|truth| (truth.chronicle_revision > 0).then(|| truth.chronicle.clone()));
         let present = before.as_ref().and_then(|before| before.reigns.last());
@@ -136,7 +144,7 @@ impl Ledger {
             |operation| Transaction { guards: vec![leads(epoch)], operations: vec![operation], otherwise: vec![] };
         let mark = Operation::Put(keys::TAKEOVER.to_owned(), epoch.to_string().into_bytes());
         let (reply, has_room) = match write_until_answered(store, &marking(mark)).await {
-            Err(StoreError::Refused { .. }) => {
+            Err(StoreError::Refused { .. } | StoreError::Doubtful { .. }) => {
                 let unmark = Operation::Delete(keys::TAKEOVER.to_owned());
                 (write_until_answered(store, &marking(unmark)).await?, false)
             }
@@ -233,9 +241,37 @@ impl Ledger {
 
     /// Runs a transaction that only a change of leader can refuse.
     async fn done(&self, transaction: &Transaction) -> Result<u64, LedgerError> {
-        match write_until_answered(&*self.store, transaction).await? {
+        match self.write(transaction).await? {
             Reply::Done { revision } => Ok(revision),
-            Reply::Refused { .. } => Err(LedgerError::Deposed),
+            Reply::Refused { .. } => Err(self.deposed()),
+        }
+    }
+
+    async fn write(&self, transaction: &Transaction) -> Result<Reply, StoreError> {
+        let answer = write_until_answered(&*self.store, transaction).await;
+        if matches!(answer, Err(StoreError::Doubtful { .. })) {
+            self.doubt.cancel();
+        }
+        answer
+    }
+
+    /// The guards of a leader that remembers everything refuse it nothing. If it does lead, it does not.
+    fn deposed(&self) -> LedgerError {
+        self.doubt.cancel();
+        LedgerError::Deposed
+    }
+
+    /// Returns when the store may hold what is not known here, or may come to: only a new epoch ends that. Not before
+    /// there can be one, as a full store elects nobody.
+    pub async fn outlived(&self) {
+        self.doubt.cancelled().await;
+        loop {
+            match Self::mark(&*self.store, self.epoch).await {
+                Ok(true) => return,
+                // Its loss is told elsewhere.
+                Err(LedgerError::Deposed) => std::future::pending().await,
+                Ok(false) | Err(_) => tokio::time::sleep(LOOK_FOR_ROOM_EVERY).await,
+            }
         }
     }
 }

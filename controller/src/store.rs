@@ -296,6 +296,14 @@ pub enum StoreError {
         /// Its words, and what to do.
         detail: String,
     },
+    /// The store refuses it now, and a try before was not answered: that one may have landed, or may land later.
+    #[error(
+        "the store refused: {detail}\nAn earlier try was not answered and may have been done all the same: look before you repeat it"
+    )]
+    Doubtful {
+        /// Its words, and what to do.
+        detail: String,
+    },
     /// The revision asked for is no longer kept.
     #[error("revision {asked} is no longer kept, the oldest is {oldest}")]
     Compacted {
@@ -318,13 +326,25 @@ const AGAIN_AFTER: Duration = Duration::from_millis(100);
 /// Asks the same transaction until the store says yes or no. Guards make repeating it harmless; the
 /// caller must make the guards such that a transaction that landed unseen is recognised.
 pub async fn write_until_answered(store: &dyn Store, transaction: &Transaction) -> Result<Reply, StoreError> {
+    let mut was_unanswered = false;
     loop {
-        match store.transact(transaction).await {
-            Err(StoreError::Unknown { detail }) => {
-                tracing::warn!(%detail, "no answer from the store; asking the same again");
-                tokio::time::sleep(AGAIN_AFTER).await;
-            }
-            answered => return answered,
-        }
+        let answer = match store.transact(transaction).await {
+            Err(StoreError::Refused { detail }) if was_unanswered => landed_unseen(store, transaction, detail).await,
+            answer => answer,
+        };
+        let Err(StoreError::Unknown { detail }) = answer else { return answer };
+        tracing::warn!(%detail, "no answer from the store; asking the same again");
+        was_unanswered = true;
+        tokio::time::sleep(AGAIN_AFTER).await;
+    }
+}
+
+/// A store that has become full refuses before it looks at the guards, and says nothing of the try before. With
+/// nothing to write it looks.
+async fn landed_unseen(store: &dyn Store, transaction: &Transaction, detail: String) -> Result<Reply, StoreError> {
+    let look = Transaction { operations: Vec::new(), ..transaction.clone() };
+    match store.transact(&look).await? {
+        landed @ Reply::Refused { .. } => Ok(landed),
+        Reply::Done { .. } => Err(StoreError::Doubtful { detail }),
     }
 }

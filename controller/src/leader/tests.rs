@@ -2,11 +2,12 @@
 
 use super::*;
 use crate::fleet::HostStatus;
-use crate::ledger::Life;
+use crate::ledger::{Life, OpenError};
 use crate::records::{DeploymentRecord, ReleaseRecord, keys};
 use crate::store::embedded::Embedded;
 use crate::store::faulty::{Faulty, Loss};
 use crate::store::stale::Stale;
+use crate::store::{Operation, Transaction};
 use bgctl_proto::ambient::Machine;
 use bgctl_proto::convert::hex;
 use bgctl_proto::session as wire;
@@ -42,6 +43,10 @@ async fn led(store: Arc<dyn Store>, leadership: &dyn Leadership) -> Result<Ledge
 }
 
 async fn opened(ledger: &Ledger, version: &str) -> Opening {
+    try_open(ledger, version).await.expect("opened")
+}
+
+async fn try_open(ledger: &Ledger, version: &str) -> Result<Opening, OpenError> {
     let content = wire::Release { service: "web".to_owned(), version: version.to_owned(), ..wire::Release::default() };
     let release = ReleaseRecord {
         version: version.to_owned(),
@@ -66,7 +71,7 @@ async fn opened(ledger: &Ledger, version: &str) -> Opening {
     };
     let service = "web".parse().expect("a name");
     let planned_on = ledger.read(|truth| truth.services.get(&service).map(|(record, _)| Generation(record.generation)));
-    ledger.open(record, planned_on).await.expect("opened")
+    ledger.open(record, planned_on).await
 }
 
 async fn commit(ledger: &Ledger, opening: &Opening) -> Result<Answer, LedgerError> {
@@ -160,6 +165,44 @@ async fn nobody_leads_by_reads_that_stay_old() {
     stale.freeze(0).await;
     let ledger = led(stale, &*leadership).await.expect("it leads by what is new");
     assert_eq!(ledger.read(|truth| truth.pending.len()), 0);
+}
+
+/// Somebody may have written, or may write yet, what the leader does not know of: it does not lead on with less than
+/// the store holds, and what comes late finds another epoch.
+#[tokio::test]
+async fn a_leader_that_may_not_know_all_of_its_writes_stands_again() {
+    let (_, live, _directory) = stores().await;
+    let faulty = Arc::new(Faulty::new(Arc::clone(&live)));
+    let (sender, mut seat) = watch::channel(None);
+    let shutdown = CancellationToken::new();
+    let store = Arc::clone(&faulty) as Arc<dyn Store>;
+    let leading = tokio::spawn(keep_leading(store, Machine::ambient(), "one".to_owned(), sender, shutdown.clone()));
+    let mut leader_after = async |epoch: u64| {
+        let later =
+            |leader: &Option<Arc<Leader>>| leader.as_ref().is_some_and(|leader| leader.ledger.epoch().0 > epoch);
+        let leads = tokio::time::timeout(LIMIT, seat.wait_for(later)).await.expect("in time");
+        leads.expect("it runs").clone().expect("a leader")
+    };
+
+    // The store takes it later, as far as anybody knows.
+    let first = leader_after(0).await;
+    faulty.lose([Loss::Late, Loss::NoRoom]);
+    let noted = first.ledger.note("alice", "something".to_owned()).await;
+    assert!(matches!(noted, Err(LedgerError::Store(StoreError::Doubtful { .. }))), "{noted:?}");
+    let second = leader_after(first.ledger.epoch().0).await;
+    assert!(matches!(faulty.land_late().await[..], [Ok(crate::store::Reply::Refused { .. })]), "it landed");
+
+    // Something that this leader did not write refuses it.
+    let request = Operation::Put(keys::request("request v1"), b"web-v1".to_vec());
+    live.transact(&Transaction { operations: vec![request], ..Transaction::default() }).await.expect("written");
+    let refused = try_open(&second.ledger, "v1").await.err();
+    assert!(matches!(refused, Some(OpenError::Ledger(LedgerError::Deposed))), "{refused:?}");
+    let third = leader_after(second.ledger.epoch().0).await;
+    let refused = try_open(&third.ledger, "v1").await.err();
+    assert!(matches!(refused, Some(OpenError::Repeated(_))), "{refused:?}");
+    drop((first, second, third));
+    shutdown.cancel();
+    leading.await.expect("it ends");
 }
 
 /// The answer to a commit is lost, and what is read when it is asked again is older than the commit.

@@ -2,7 +2,7 @@
 
 use super::{Ledger, LedgerError, Pending, leads, service_names};
 use crate::records::{self, DeploymentRecord, keys};
-use crate::store::{Field, Guard, Operation, Reply, Transaction, write_until_answered};
+use crate::store::{Field, Guard, Operation, Reply, Transaction};
 use bgctl_proto::crashpoint;
 use cutover::ids::{DeploymentId, Generation};
 
@@ -62,7 +62,7 @@ impl Ledger {
         })?;
         let transaction = self.opening(&record, &id, &names);
         crashpoint!("before_intent_written");
-        let generation = match write_until_answered(&*self.store, &transaction).await.map_err(LedgerError::from)? {
+        let generation = match self.write(&transaction).await.map_err(LedgerError::from)? {
             Reply::Done { revision } => Generation(revision),
             // All other guards were checked against a memory that has every write of this leader. An
             // answer that was lost is the one other way here: then the deployment is open already.
@@ -71,7 +71,7 @@ impl Ledger {
                     |key: &str| read.iter().find(|entry| entry.key == key && entry.value == id.as_str().as_bytes());
                 match names.first().and_then(|name| mine(&keys::pending(name))) {
                     Some(entry) => Generation(entry.mod_revision),
-                    None => return Err(LedgerError::Deposed.into()),
+                    None => return Err(self.deposed().into()),
                 }
             }
         };

@@ -5,6 +5,7 @@ use crate::records::{self, AuditRecord, DeploymentRecord, Kind, ReleaseRecord, k
 use crate::report::Phase;
 use crate::store::etcd::Etcd;
 use crate::store::etcd_server::EtcdServer;
+use crate::store::faulty::{Faulty, Loss};
 use crate::store::{Leadership, Operation, Reply, Store, StoreError, Transaction, VALUE_BYTES_MAX, embedded::Embedded};
 use bgctl_proto::ambient::Machine;
 use bgctl_proto::convert::hex;
@@ -102,6 +103,21 @@ async fn a_full_store_takes_an_abort_and_a_leader_leads_on_in_it() {
     assert!(matches!(answer, Ok(Answer::AlreadyDecided(Outcome::Abort)) | Err(_)), "{answer:?}");
     assert!(store.health().await.alarms == ["NOSPACE"], "{:?}", store.health().await);
     assert_eq!(report.phase, Phase::Preparing);
+}
+
+/// Whoever asked hears that it is open, and it goes on, instead of "refused" and a service that nothing is deployed to.
+#[tokio::test]
+async fn an_opening_that_landed_unseen_in_a_store_that_is_full_by_now_is_open() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let live: Arc<dyn Store> = Arc::new(Embedded::open(&directory.path().join("store")).await.expect("a store"));
+    let faulty = Arc::new(Faulty::new(Arc::clone(&live)));
+    let (ledger, _leadership) = led(&(Arc::clone(&faulty) as Arc<dyn Store>), "one").await;
+    faulty.lose([Loss::AfterApplying, Loss::NoRoom]);
+    let opening = opened(&ledger).await;
+    assert_eq!(ledger.read(|truth| truth.pending.len()), 1);
+    let report = crate::deployment::report(&opening);
+    assert_eq!(ledger.abort(&opening, "full", &report).await, Ok(Answer::Done));
+    assert_eq!(pending(&live).await, 0);
 }
 
 /// Each leader counts its own entries from nought: what the ones before left is bounded all the same.

@@ -1,12 +1,12 @@
 //! A store that loses answers on demand, for tests: the network's worst, in front of any store.
 
-use super::{Change, Leadership, Range, Reply, Store, StoreError, Transaction};
+use super::{Change, Leadership, Operation, Range, Reply, Store, StoreError, Transaction};
 use async_trait::async_trait;
 use futures_util::stream::BoxStream;
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard};
 
-/// What becomes of a transaction. The caller hears `Unknown` in every case.
+/// What becomes of a transaction. The caller hears `Unknown` of one that is lost.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Loss {
     /// The request is lost: nothing is written.
@@ -15,6 +15,8 @@ pub enum Loss {
     AfterApplying,
     /// The request is slow: it is written, if its guards then hold, when [`Faulty::land_late`] is called.
     Late,
+    /// It is not lost: the store is full, and refuses it if it puts anything.
+    NoRoom,
 }
 
 /// Passes everything on, but for the transactions it was told to lose.
@@ -75,6 +77,11 @@ impl Store for Faulty {
             Some(Loss::BeforeApplying) => {}
             Some(Loss::AfterApplying) => drop(self.inner.transact(transaction).await?),
             Some(Loss::Late) => self.state().late.push(transaction.clone()),
+            Some(Loss::NoRoom) => {
+                let puts = transaction.operations.iter().any(|operation| matches!(operation, Operation::Put(..)));
+                let refused = StoreError::Refused { detail: "it is full on purpose".to_owned() };
+                return if puts { Err(refused) } else { self.inner.transact(transaction).await };
+            }
         }
         Err(StoreError::Unknown { detail: "the answer was lost on purpose".to_owned() })
     }

@@ -9,6 +9,7 @@ pub(super) async fn all(ground: &dyn Ground) {
     lost_after(ground).await;
     late(ground).await;
     a_refusal_is_an_answer(ground).await;
+    full_meanwhile(ground).await;
 }
 
 async fn lost_before(ground: &dyn Ground) {
@@ -56,4 +57,21 @@ async fn a_refusal_is_an_answer(ground: &dyn Ground) {
     let answer = within("an answer", write_until_answered(&store, &wrong)).await;
     assert!(matches!(answer, Err(StoreError::Refused { .. })), "{answer:?}");
     assert_eq!(store.asked(), 1);
+}
+
+async fn full_meanwhile(ground: &dyn Ground) {
+    case("a write whose answer was lost is found though the store is full by now; one that is not there is doubtful");
+    let store = Faulty::new(ground.fresh().await);
+    let before = write(&store, &[put("x", "")]).await;
+    let decide = guarded(&[created("outcome", 0)], &[put("outcome", "commit")], &["outcome"]);
+    store.lose([Loss::AfterApplying, Loss::NoRoom]);
+    let reply = within("an answer", write_until_answered(&store, &decide)).await.expect("an answer");
+    let read = vec![entry("outcome", "commit", before + 1, before + 1)];
+    assert_eq!(reply, Reply::Refused { revision: before + 1, read });
+
+    let late = guarded(&[created("late", 0)], &[put("late", "commit")], &["late"]);
+    store.lose([Loss::Late, Loss::NoRoom, Loss::BeforeApplying, Loss::NoRoom]);
+    let answer = within("an answer", write_until_answered(&store, &late)).await;
+    assert!(matches!(answer, Err(StoreError::Doubtful { .. })), "{answer:?}");
+    assert!(matches!(store.land_late().await[..], [Ok(Reply::Done { .. })]), "it landed after that");
 }

@@ -140,6 +140,7 @@ pub(super) fn advise(etcd: &Etcd, error: super::StoreError) -> super::StoreError
         }
         other @ (super::StoreError::Unknown { .. }
         | super::StoreError::Refused { .. }
+        | super::StoreError::Doubtful { .. }
         | super::StoreError::Compacted { .. }
         | super::StoreError::Unusable { .. }) => other,
     }
