@@ -53,7 +53,7 @@ pub struct Seen {
     pub engines: BTreeMap<HostId, FakeEngine>,
     /// The create revision of the leader key; 0: nobody leads.
     pub epoch: u64,
-    /// The newest epoch that has written its first.
+    /// The newest epoch in which its leader has written. Where the store is full, that it leads is a removal.
     pub taken_over: u64,
     /// How often each moment came.
     moments: BTreeMap<Moment, u64>,
@@ -117,10 +117,13 @@ impl Checks {
         let is_election = keys.iter().all(|key| *key == "leader");
         // That a controller exists is its own to say; nothing is decided by it.
         let is_presence = keys.iter().all(|key| key.starts_with("replica/"));
+        let guard = applied.guards.iter().find(|(key, _)| key.trim_start_matches(PREFIX) == "leader");
+        let epoch = i64::try_from(seen.epoch).unwrap_or(i64::MAX);
+        let is_guarded = guard.is_some_and(|(_, created)| *created == Some(epoch)) && seen.epoch > 0;
+        if is_guarded {
+            seen.taken_over = seen.epoch;
+        }
         if !is_election && !is_presence {
-            let guard = applied.guards.iter().find(|(key, _)| key.trim_start_matches(PREFIX) == "leader");
-            let epoch = i64::try_from(seen.epoch).unwrap_or(i64::MAX);
-            let is_guarded = guard.is_some_and(|(_, created)| *created == Some(epoch)) && seen.epoch > 0;
             let detail = || format!("S6: {} written at {} without the present epoch", keys.join(" "), applied.revision);
             self.require(&mut seen, is_guarded.then_some(()).ok_or_else(detail));
         }
@@ -164,7 +167,6 @@ impl Checks {
                     seen.lost.remove(&host);
                 }
             }
-            ("takeover", Some(_)) => seen.taken_over = seen.epoch,
             ("deploy", Some(value)) => match records::read::<DeploymentRecord>(key, value) {
                 Ok(record) => drop(seen.deployments.insert(rest.to_owned(), record)),
                 Err(error) => self.require(seen, Err(error)),

@@ -152,7 +152,7 @@ impl Total {
     fn add(&mut self, seed: u64, outcome: anyhow::Result<Outcome>) {
         self.seeds += 1;
         match outcome {
-            Err(error) => self.failures.push((seed, format!("{error:#}"))),
+            Err(error) => self.failed(seed, format!("{error:#}")),
             Ok(outcome) => {
                 self.counted += u64::from(outcome.counts);
                 self.commits += outcome.commits;
@@ -165,10 +165,16 @@ impl Total {
                     *slowest = (*slowest).max(took.unwrap_or_default());
                 }
                 if !outcome.violations.is_empty() {
-                    self.failures.push((seed, outcome.violations.join("; ")));
+                    self.failed(seed, outcome.violations.join("; "));
                 }
             }
         }
+    }
+
+    /// Said at once: of thousands, nobody waits for the last to hear of the first that failed.
+    fn failed(&mut self, seed: u64, why: String) {
+        eprintln!("seed {seed} failed: {why}");
+        self.failures.push((seed, why));
         self.failures.sort();
     }
 }

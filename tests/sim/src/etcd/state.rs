@@ -14,14 +14,14 @@ use tonic::Status;
 const OPERATIONS_MAX: usize = 128;
 const REQUEST_BYTES_MAX: usize = 1536 * 1024;
 
-/// A revision's changes, as a witness sees them at the moment they are applied.
+/// What a write did, as a witness sees it at that moment.
 #[derive(Debug, Clone)]
 pub struct Applied {
-    /// The revision they made.
+    /// The revision it made; the newest one, if it changed nothing.
     pub revision: u64,
     /// The keys the transaction compared: key, and the create revision it demanded, if it did.
     pub guards: Vec<(String, Option<i64>)>,
-    /// In order.
+    /// In order; none if a removal found nothing.
     pub changes: Vec<Change>,
 }
 
@@ -231,7 +231,7 @@ impl State {
             };
             responses.push(PbResponseOp { response: Some(response) });
         }
-        let guards = compare.iter().map(|compare| {
+        let guards = compare.iter().filter(|_| succeeded).map(|compare| {
             let created = match compare.target_union {
                 Some(PbTargetUnion::CreateRevision(revision)) => Some(revision),
                 _ => None,
@@ -274,16 +274,16 @@ impl State {
     }
 
     fn finish(&mut self, write: Write, guards: Vec<(String, Option<i64>)>) {
-        if write.changes.is_empty() {
-            return;
+        // What changes nothing, such as a removal of what is not there, has its place in the order and no revision.
+        if !write.changes.is_empty() {
+            self.revision = write.revision;
         }
-        self.revision = write.revision;
         let changes = write.changes.iter().map(|logged| Change {
             key: text(&logged.pair.key),
             value: (!logged.is_deleted).then(|| logged.pair.value.clone()),
             create_revision: logged.pair.create_revision.unsigned_abs(),
         });
-        let applied = Applied { revision: write.revision.unsigned_abs(), guards, changes: changes.collect() };
+        let applied = Applied { revision: self.revision.unsigned_abs(), guards, changes: changes.collect() };
         self.log.extend(write.changes);
         for (key, lease) in write.unleased {
             if let Some(lease) = self.leases.get_mut(&lease) {
