@@ -15,6 +15,7 @@ use ready::{Heard, Word};
 pub use boot::{BootError, by_hand, on_paper, run};
 
 use crate::docker::{ContainerFacts, Engine, EngineError, EngineEvent, Network};
+use crate::executor::edge::Routes;
 use crate::executor::job::Step;
 use crate::executor::keep::Health;
 use crate::executor::{Edge, Failure, Tools, images};
@@ -114,6 +115,8 @@ struct Agent {
     participant: Participant,
     /// What nginx was last proven to serve.
     serving: BTreeMap<ServiceName, Slot>,
+    /// Where the newest switch leads, proven or not.
+    led: Routes,
     state: HostState,
     journal: Journal,
     /// What the digests in messages stand for.

@@ -207,9 +207,10 @@ impl Agent {
         state.forget_unpromised(&participant.needed_slots());
         let serving = state.record.served();
         let routes = super::layout::routes(&state, participant.switching().unwrap_or(&serving));
-        let edge = Edge::new(Arc::clone(&world.proxy), routes);
+        let edge = Edge::new(Arc::clone(&world.proxy), routes.clone());
         let mut agent = Self {
             serving,
+            led: routes,
             world,
             tools,
             network: settings.network.clone(),

@@ -210,16 +210,25 @@ impl Agent {
         Some(format!("{name} in {} has not been seen healthy since this agent started", slot.colour))
     }
 
-    /// Whether this is what is applied or held.
+    /// Whether this is what is applied or held, or where a switch leads that was not proven and is given up.
     fn is_wanted(&self, mooring: &Mooring, standing: &Standing) -> bool {
+        if self.is_led_to(mooring) {
+            return true;
+        }
         let Record { applied, held, .. } = &self.state.record;
         let slots = [applied, held].into_iter().filter_map(|slots| slots.get(&mooring.0));
         let mut same = slots.filter(|slot| slot.release == standing.release.digest);
         same.any(|slot| self.state.berth(&mooring.0, slot).is_none_or(|berth| berth == mooring.1))
     }
 
+    /// Whether users are led there, as far as anybody knows.
+    pub(super) fn is_led_to(&self, mooring: &Mooring) -> bool {
+        self.led.get(&mooring.0).is_some_and(|led| led.berth == mooring.1)
+    }
+
     fn switch(&mut self, services: &BTreeMap<ServiceName, Slot>) {
         let to = self.routes(services);
+        self.led.clone_from(&to);
         let (edge, events) = (self.edge.clone(), self.events.clone());
         tokio::spawn(async move {
             let outcome = edge.switch(to).await;

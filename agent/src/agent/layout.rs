@@ -237,7 +237,8 @@ impl Agent {
             .places
             .iter()
             .filter(|(place, standing)| {
-                !needed.contains(*place) && standing.retired.is_some_and(|retired| retired.is_cold(now))
+                let is_cold = standing.retired.is_some_and(|retired| retired.is_cold(now));
+                is_cold && !needed.contains(*place) && !self.is_led_to(&(place.0.clone(), standing.berth))
             })
             .map(|(place, _)| place.clone())
             .collect();

@@ -2,7 +2,7 @@
 
 use super::{Effect, Participant, Prepared, Record, Switching, Then, Work, is_at, served};
 use crate::ids::{DeploymentId, Generation, ReleaseDigest, Revision, ServiceName};
-use crate::message::{Slot, State};
+use crate::message::{ServiceState, Slot, State};
 use std::collections::{BTreeMap, BTreeSet};
 
 impl Participant {
@@ -22,8 +22,13 @@ impl Participant {
             return Vec::new();
         }
         let Some(state) = self.state.clone() else { return Vec::new() };
-        // What the store does not place here any more may lead anywhere.
-        self.given_up.retain(|name, _| state.services.get(name).is_some_and(|service| service.committed.is_some()));
+        // What the store does not place here any more, or has gone back from, may lead anywhere. Old news say nothing.
+        self.given_up.retain(|name, led| {
+            let is_there = |service: &ServiceState| {
+                service.pending.is_some() || service.committed.is_some_and(|committed| committed.generation >= *led)
+            };
+            state.revision.0 < led.0 || state.services.get(name).is_some_and(is_there)
+        });
         let mut effects = self.stop_revoked_work(&state);
         let kept = self.without_revoked_promises(&state, &mut effects);
         if kept != self.record {

@@ -33,8 +33,15 @@ impl Participant {
     }
 
     fn by_hand(&mut self, service: ServiceName, slot: Option<Slot>) -> Vec<Effect> {
-        if self.switching.is_some() || self.given_up.keys().any(|other| *other != service) {
+        if self.switching.is_some() {
             return refuse(service, "a switch of this host is under way and not proven yet; try again");
+        }
+        if let Some((other, generation)) = self.given_up.iter().find(|(other, _)| **other != service) {
+            let reason = format!(
+                "{other} may be led to generation {generation}, whose container died, and nothing else is moved before \
+                 it is ready again; an agent that is restarted takes {other} as it is led"
+            );
+            return refuse(service, &reason);
         }
         if self.unwritten.is_some() {
             return refuse(service, UNWRITTEN);

@@ -75,6 +75,12 @@ impl Participant {
                 return Some(format!("{name} is being made ready for deployment {other}"));
             }
         }
+        if let Some((other, generation)) = self.given_up.iter().find(|(name, _)| !services.contains_key(*name)) {
+            return Some(format!(
+                "{other} of this host may serve generation {generation}, whose container died before nginx was seen \
+                 following; nothing else is switched before it is ready again"
+            ));
+        }
         // What is served is not what the record says: the standby could be the place that takes traffic.
         self.unwritten.is_some().then(|| UNWRITTEN.to_owned())
     }
