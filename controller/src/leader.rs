@@ -89,8 +89,9 @@ async fn lead(
 ) -> Result<(), LeadError> {
     let epoch = Epoch(leadership.epoch());
     let mut standing = leadership.standing();
+    let mut taken = Ledger::take_over(Arc::clone(&store), Arc::clone(&ambient), epoch).await;
     loop {
-        let ledger = match Ledger::take_over(Arc::clone(&store), Arc::clone(&ambient), epoch).await {
+        let ledger = match taken {
             Ok(ledger) => ledger,
             Err(error) => {
                 drop(leadership.resign().await);
@@ -158,6 +159,7 @@ async fn lead(
             return Ok(leadership.resign().await?);
         }
         tracing::warn!(%epoch, "the lease was renewed; the store is full and elects nobody, so this leads on");
+        taken = Ledger::lead_on(Arc::clone(&store), Arc::clone(&ambient), epoch).await;
     }
 }
 

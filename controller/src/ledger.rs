@@ -20,7 +20,7 @@ use crate::store::{
 };
 use bgctl_proto::ambient::Ambient;
 use cutover::ids::{Epoch, ServiceName};
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::Duration;
@@ -71,6 +71,8 @@ pub struct Ledger {
     audited: Mutex<VecDeque<String>>,
     /// Cancelled when the store may hold what the memory does not, or may come to.
     doubt: CancellationToken,
+    /// The requests that are why: refused when they are repeated, they are still no refusals.
+    doubtful: Mutex<BTreeSet<String>>,
 }
 
 impl Ledger {
@@ -80,7 +82,27 @@ impl Ledger {
         ambient: Arc<dyn Ambient>,
         epoch: Epoch,
     ) -> Result<Self, LedgerError> {
-        let Marked { has_room, revision } = Self::mark_at(&*store, epoch).await?;
+        let marked = Self::mark_at(&*store, epoch).await?;
+        let ledger = Self::read_anew(store, ambient, epoch, &marked).await?;
+        ledger.begin_reign(&marked).await?;
+        Ok(ledger)
+    }
+
+    /// Leads on in an epoch that has a past, because a store that is full elects nobody: until there is room.
+    /// Hosts have heard what was said before in whatever reign that was, so none begins now.
+    pub async fn lead_on(store: Arc<dyn Store>, ambient: Arc<dyn Ambient>, epoch: Epoch) -> Result<Self, LedgerError> {
+        let marked = Self::mark_at(&*store, epoch).await?;
+        let ledger = Self::read_anew(store, ambient, epoch, &marked).await?;
+        ledger.doubt.cancel();
+        Ok(ledger)
+    }
+
+    async fn read_anew(
+        store: Arc<dyn Store>,
+        ambient: Arc<dyn Ambient>,
+        epoch: Epoch,
+        &Marked { has_room, revision }: &Marked,
+    ) -> Result<Self, LedgerError> {
         if !has_room {
             tracing::error!("the store takes no more; leading all the same, for aborts");
         }
@@ -88,8 +110,7 @@ impl Ledger {
         let truth = Truth::read(&range)?;
         let audits = range.entries.iter().filter(|entry| entry.key.starts_with("audit/"));
         let audited = Mutex::new(audits.map(|entry| entry.key.clone()).collect());
-        let cluster = store.cluster().await?;
-        let ledger = Self {
+        Ok(Self {
             store,
             ambient,
             epoch,
@@ -98,30 +119,38 @@ impl Ledger {
             audit_number: AtomicU64::new(0),
             audited,
             doubt: CancellationToken::new(),
-        };
-        ledger.begin_reign(cluster.as_deref()).await?;
-        Ok(ledger)
+            doubtful: Mutex::default(),
+        })
     }
 
-    /// Adds this reign to the history the store tells, unless that was done when this leader took over before. Where
-    /// it may be written or not, nobody leads: hosts that hear of the reign before would miss what they heard.
-    async fn begin_reign(&self, cluster: Option<&str>) -> Result<(), LedgerError> {
+    /// Adds this reign to the history the store tells. Where there is no room for it, what is said meanwhile counts to
+    /// the reign before, which the next one ends.
+    async fn begin_reign(&self, marked: &Marked) -> Result<(), LedgerError> {
         let before = self.read(|truth| (truth.chronicle_revision > 0).then(|| truth.chronicle.clone()));
-        let present = before.as_ref().and_then(|before| before.reigns.last());
-        if present.is_some_and(|present| present.epoch == self.epoch.0) {
+        let is_first = before.is_none();
+        if !marked.has_room && !is_first {
+            tracing::error!("leading without a place in the store's history");
             return Ok(());
         }
-        let is_first = before.is_none();
+        let cluster = self.store.cluster().await?;
         let reign = chronicle::fresh_reign(self.epoch, &*self.ambient);
-        let record =
-            chronicle::continued(before, reign, cluster, fresh_history(&*self.ambient), self.ambient.unix_millis());
+        let fresh = fresh_history(&*self.ambient);
+        let record = chronicle::continued(before, reign, cluster.as_deref(), fresh, self.ambient.unix_millis());
         let operations = vec![Operation::Put(keys::CHRONICLE.to_owned(), records::write(&record))];
-        let transaction = Transaction { guards: vec![leads(self.epoch)], operations, otherwise: Vec::new() };
+        let mark = Guard { key: keys::TAKEOVER.to_owned(), field: Field::ModRevision, equals: marked.revision };
+        let transaction = Transaction { guards: vec![leads(self.epoch), mark], operations, otherwise: Vec::new() };
         let revision = match self.done(&transaction).await {
-            // Full. What is said meanwhile counts to the reign before, which the next one ends.
             Err(LedgerError::Store(StoreError::Refused { detail })) if !is_first => {
                 tracing::error!(%detail, "the store takes no more; leading without a place in its history");
                 return Ok(());
+            }
+            // A reign that landed later than what hosts hear would make them miss it: without the mark it cannot.
+            Err(LedgerError::Store(StoreError::Doubtful { detail })) if !is_first => {
+                tracing::error!(%detail, "the store takes no more; leading with what it has of its history");
+                let operations = vec![Operation::Delete(keys::TAKEOVER.to_owned())];
+                let unmark = Transaction { guards: vec![leads(self.epoch)], operations, otherwise: Vec::new() };
+                let revision = self.done(&unmark).await?;
+                return self.refresh(revision).await;
             }
             written => written?,
         };
@@ -248,11 +277,13 @@ impl Ledger {
     }
 
     async fn write(&self, transaction: &Transaction) -> Result<Reply, StoreError> {
-        let answer = write_until_answered(&*self.store, transaction).await;
-        if matches!(answer, Err(StoreError::Doubtful { .. })) {
-            self.doubt.cancel();
+        match write_until_answered(&*self.store, transaction).await {
+            Err(doubtful @ StoreError::Doubtful { .. }) => {
+                self.doubt.cancel();
+                Err(doubtful)
+            }
+            answer => answer,
         }
-        answer
     }
 
     /// The guards of a leader that remembers everything refuse it nothing. If it does lead, it does not.
@@ -269,7 +300,6 @@ impl Ledger {
             match Self::mark(&*self.store, self.epoch).await {
                 Ok(true) => return,
                 // Its loss is told elsewhere.
-                Err(LedgerError::Deposed) => std::future::pending().await,
                 Ok(false) | Err(_) => tokio::time::sleep(LOOK_FOR_ROOM_EVERY).await,
             }
         }

@@ -297,9 +297,7 @@ pub enum StoreError {
         detail: String,
     },
     /// The store refuses it now, and a try before was not answered: that one may have landed, or may land later.
-    #[error(
-        "the store refused: {detail}\nAn earlier try was not answered and may have been done all the same: look before you repeat it"
-    )]
+    #[error("{detail}\nAn earlier try was not answered, so that it may have been done all the same")]
     Doubtful {
         /// Its words, and what to do.
         detail: String,
@@ -320,6 +318,9 @@ pub enum StoreError {
     },
 }
 
+/// Nobody puts this key.
+const NOTHING_KEY: &str = "nothing";
+
 /// Pause before a transaction that was not answered is asked again.
 const AGAIN_AFTER: Duration = Duration::from_millis(100);
 
@@ -329,7 +330,7 @@ pub async fn write_until_answered(store: &dyn Store, transaction: &Transaction) 
     let mut was_unanswered = false;
     loop {
         let answer = match store.transact(transaction).await {
-            Err(StoreError::Refused { detail }) if was_unanswered => landed_unseen(store, transaction, detail).await,
+            Err(refused) if was_unanswered => landed_unseen(store, transaction, refused).await,
             answer => answer,
         };
         let Err(StoreError::Unknown { detail }) = answer else { return answer };
@@ -340,11 +341,17 @@ pub async fn write_until_answered(store: &dyn Store, transaction: &Transaction) 
 }
 
 /// A store that has become full refuses before it looks at the guards, and says nothing of the try before. With
-/// nothing to write it looks.
-async fn landed_unseen(store: &dyn Store, transaction: &Transaction, detail: String) -> Result<Reply, StoreError> {
-    let look = Transaction { operations: Vec::new(), ..transaction.clone() };
-    match store.transact(&look).await? {
-        landed @ Reply::Refused { .. } => Ok(landed),
-        Reply::Done { .. } => Err(StoreError::Doubtful { detail }),
+/// nothing to put it looks.
+async fn landed_unseen(store: &dyn Store, transaction: &Transaction, refused: StoreError) -> Result<Reply, StoreError> {
+    let unknown = |error: &StoreError| matches!(error, StoreError::Unknown { .. });
+    if unknown(&refused) {
+        return Err(refused);
+    }
+    // A removal, of what is never there: etcd answers what writes nothing at all without asking its other members.
+    let look = Transaction { operations: vec![Operation::Delete(NOTHING_KEY.to_owned())], ..transaction.clone() };
+    match store.transact(&look).await {
+        Ok(landed @ Reply::Refused { .. }) => Ok(landed),
+        Err(error) if unknown(&error) => Err(error),
+        Ok(Reply::Done { .. }) | Err(_) => Err(StoreError::Doubtful { detail: refused.to_string() }),
     }
 }

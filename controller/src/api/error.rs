@@ -9,10 +9,10 @@ use tonic::Status;
 /// Something that could not be written, or read back.
 pub fn ledger_status(error: LedgerError) -> Status {
     match &error {
-        LedgerError::Store(StoreError::Unknown { .. }) | LedgerError::Deposed => Status::unavailable(error.to_string()),
-        LedgerError::Store(StoreError::Refused { .. } | StoreError::Doubtful { .. }) => {
-            Status::resource_exhausted(error.to_string())
+        LedgerError::Store(StoreError::Unknown { .. } | StoreError::Doubtful { .. }) | LedgerError::Deposed => {
+            Status::unavailable(error.to_string())
         }
+        LedgerError::Store(StoreError::Refused { .. }) => Status::resource_exhausted(error.to_string()),
         LedgerError::Store(StoreError::Compacted { .. } | StoreError::Unusable { .. }) | LedgerError::Record(_) => {
             Status::internal(error.to_string())
         }

@@ -246,7 +246,7 @@ impl Ledger {
     }
 
     /// Reads everything anew: a write landed whose answer was lost, at this revision at the latest.
-    async fn refresh(&self, landed: u64) -> Result<(), LedgerError> {
+    pub(super) async fn refresh(&self, landed: u64) -> Result<(), LedgerError> {
         let range = read_since(&*self.store, landed).await?;
         let truth = super::Truth::read(&range)?;
         self.update(|known| *known = truth);

@@ -2,9 +2,10 @@
 
 use super::{Ledger, LedgerError, Pending, leads, service_names};
 use crate::records::{self, DeploymentRecord, keys};
-use crate::store::{Field, Guard, Operation, Reply, Transaction};
+use crate::store::{Field, Guard, Operation, Reply, StoreError, Transaction};
 use bgctl_proto::crashpoint;
 use cutover::ids::{DeploymentId, Generation};
+use std::sync::PoisonError;
 
 /// A deployment that is open.
 #[derive(Clone)]
@@ -62,7 +63,7 @@ impl Ledger {
         })?;
         let transaction = self.opening(&record, &id, &names);
         crashpoint!("before_intent_written");
-        let generation = match self.write(&transaction).await.map_err(LedgerError::from)? {
+        let generation = match self.write_request(&record.request, &transaction).await? {
             Reply::Done { revision } => Generation(revision),
             // All other guards were checked against a memory that has every write of this leader. An
             // answer that was lost is the one other way here: then the deployment is open already.
@@ -85,6 +86,22 @@ impl Ledger {
             truth.deployments.insert(id, record.clone());
         });
         Ok(Opening { record, generation })
+    }
+
+    /// An opening that may land yet is not refused to whoever asks for it again.
+    async fn write_request(&self, request: &str, transaction: &Transaction) -> Result<Reply, LedgerError> {
+        let answer = self.write(transaction).await;
+        let mut doubtful = self.doubtful.lock().unwrap_or_else(PoisonError::into_inner);
+        match answer {
+            Err(StoreError::Refused { detail }) if doubtful.contains(request) => {
+                Err(StoreError::Doubtful { detail }.into())
+            }
+            Err(error @ StoreError::Doubtful { .. }) => {
+                doubtful.insert(request.to_owned());
+                Err(error.into())
+            }
+            answer => Ok(answer?),
+        }
     }
 
     fn opening(&self, record: &DeploymentRecord, id: &DeploymentId, names: &[cutover::ServiceName]) -> Transaction {

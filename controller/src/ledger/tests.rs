@@ -1,6 +1,6 @@
 //! Decisions on real stores: by a leader whose time is over, and in a store that is full.
 
-use super::{Ledger, Opening};
+use super::{Ledger, OpenError, Opening};
 use crate::records::{self, AuditRecord, DeploymentRecord, Kind, ReleaseRecord, keys};
 use crate::report::Phase;
 use crate::store::etcd::Etcd;
@@ -25,6 +25,10 @@ async fn led(store: &Arc<dyn Store>, name: &str) -> (Ledger, Box<dyn Leadership>
 }
 
 async fn opened(ledger: &Ledger) -> Opening {
+    try_open(ledger).await.expect("opened")
+}
+
+async fn try_open(ledger: &Ledger) -> Result<Opening, OpenError> {
     let content = wire::Release { service: "web".to_owned(), version: "v2".to_owned(), ..wire::Release::default() };
     let release = ReleaseRecord {
         version: "v2".to_owned(),
@@ -47,7 +51,7 @@ async fn opened(ledger: &Ledger) -> Opening {
         request: "request".to_owned(),
         opened_unix_millis: 0,
     };
-    ledger.open(record, None).await.expect("opened")
+    ledger.open(record, None).await
 }
 
 async fn pending(store: &Arc<dyn Store>) -> usize {
@@ -92,7 +96,7 @@ async fn a_full_store_takes_an_abort_and_a_leader_leads_on_in_it() {
     }
     // The same epoch may take over again, and finds what is open.
     assert_eq!(Ledger::mark(&*store, ledger.epoch()).await, Ok(false));
-    let again = Ledger::take_over(Arc::clone(&store), Machine::ambient(), Epoch(leadership.epoch())).await;
+    let again = Ledger::lead_on(Arc::clone(&store), Machine::ambient(), Epoch(leadership.epoch())).await;
     let again = again.expect("taken over");
     assert_eq!(again.read(|truth| truth.pending.len()), 1);
     assert_eq!(again.abort(&opening, "full", &report).await, Ok(Answer::Done));
@@ -118,6 +122,54 @@ async fn an_opening_that_landed_unseen_in_a_store_that_is_full_by_now_is_open() 
     let report = crate::deployment::report(&opening);
     assert_eq!(ledger.abort(&opening, "full", &report).await, Ok(Answer::Done));
     assert_eq!(pending(&live).await, 0);
+}
+
+/// A reign in the history that began before what hosts heard under another would make them miss that, and follow nobody.
+#[tokio::test]
+async fn a_reign_that_was_not_answered_in_a_store_that_is_full_by_now_never_lands() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let live: Arc<dyn Store> = Arc::new(Embedded::open(&directory.path().join("store")).await.expect("a store"));
+    let (before, leadership) = led(&live, "one").await;
+    let reigns = |ledger: &Ledger| ledger.chronicle().expect("a history").reigns;
+    leadership.resign().await.expect("resigned");
+    let faulty = Arc::new(Faulty::new(Arc::clone(&live)));
+    let store = Arc::clone(&faulty) as Arc<dyn Store>;
+
+    faulty.lose([Loss::Passes, Loss::Late, Loss::NoRoom]);
+    let (ledger, leadership) = led(&store, "two").await;
+    assert_eq!(reigns(&ledger), reigns(&before), "it leads in the reign before");
+    assert!(matches!(faulty.land_late().await[..], [Ok(Reply::Refused { .. })]), "it landed");
+    ledger.outlived().await;
+
+    // Landed, it is its reign.
+    leadership.resign().await.expect("resigned");
+    faulty.lose([Loss::Passes, Loss::AfterApplying, Loss::NoRoom]);
+    let (ledger, leadership) = led(&store, "three").await;
+    let last = reigns(&ledger).last().map(|reign| reign.epoch);
+    assert_eq!(last, Some(ledger.epoch()));
+
+    // Led on in the same epoch, no other begins, and a new epoch is wanted.
+    let again = Ledger::lead_on(store, Machine::ambient(), Epoch(leadership.epoch())).await.expect("it leads");
+    assert_eq!(reigns(&again), reigns(&ledger));
+    again.outlived().await;
+}
+
+/// Whoever asks for the same again is not told that it was refused.
+#[tokio::test]
+async fn an_opening_that_may_land_yet_is_never_called_refused() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let live: Arc<dyn Store> = Arc::new(Embedded::open(&directory.path().join("store")).await.expect("a store"));
+    let faulty = Arc::new(Faulty::new(live));
+    let (ledger, _leadership) = led(&(Arc::clone(&faulty) as Arc<dyn Store>), "one").await;
+    faulty.lose([Loss::Late, Loss::NoRoom, Loss::Passes, Loss::NoRoom]);
+    for _ in 0..2 {
+        let told = try_open(&ledger).await.err();
+        let Some(OpenError::Ledger(super::LedgerError::Store(StoreError::Doubtful { .. }))) = told else {
+            panic!("{told:?}")
+        };
+    }
+    faulty.land_late().await;
+    assert!(try_open(&ledger).await.is_ok(), "it landed, and is found");
 }
 
 /// Each leader counts its own entries from nought: what the ones before left is bounded all the same.

@@ -9,6 +9,8 @@ use std::sync::{Arc, Mutex, MutexGuard};
 /// What becomes of a transaction. The caller hears `Unknown` of one that is lost.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Loss {
+    /// None: the next one is meant.
+    Passes,
     /// The request is lost: nothing is written.
     BeforeApplying,
     /// The answer is lost: it is written, if its guards hold.
@@ -73,7 +75,7 @@ impl Faulty {
 impl Store for Faulty {
     async fn transact(&self, transaction: &Transaction) -> Result<Reply, StoreError> {
         match self.next_loss() {
-            None => return self.inner.transact(transaction).await,
+            None | Some(Loss::Passes) => return self.inner.transact(transaction).await,
             Some(Loss::BeforeApplying) => {}
             Some(Loss::AfterApplying) => drop(self.inner.transact(transaction).await?),
             Some(Loss::Late) => self.state().late.push(transaction.clone()),
