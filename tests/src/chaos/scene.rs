@@ -61,6 +61,13 @@ pub(super) struct Scene {
 impl Scene {
     pub(super) async fn up(options: NetFleetOptions, rate_per_second: u32) -> Result<Self, ChaosError> {
         let fleet = NetFleet::up(options).await?;
+        // One more than stand side by side: from then on each deployment has something to remove.
+        for version in ["v2", "v3"] {
+            let ran = fleet.bgctl(&["deploy", "web", "--version", version]).await?;
+            if ran.code != Some(0) {
+                return Err(ChaosError::Missing { what: format!("{version} ({})", ran.short()) });
+            }
+        }
         let load = new_load(&fleet, rate_per_second).await?;
         Ok(Self { fleet, load, rate_per_second })
     }

@@ -71,6 +71,7 @@ async fn struck(scene: &mut Scene, case: &Case, strike: &Strike, host: usize) ->
     let ended = tokio::time::timeout(COMMAND_LIMIT, deployment).await;
     let Ok(Ok(Ok(output))) = ended else { return Err(ChaosError::Stuck { limit: COMMAND_LIMIT }) };
     wait_for_nginx(scene, host).await?;
+    wait_for_docker(scene, host).await?;
     let after = scene.at_rest().await?;
     let converged = healed.elapsed();
     let history = scene.history().await?;
@@ -148,6 +149,20 @@ async fn wait_for_nginx(scene: &Scene, host: usize) -> Result<(), ChaosError> {
     while !strike::is_nginx_whole(struck) {
         if Instant::now() >= deadline {
             let what = format!("one nginx with workers of its own on {}", struck.name());
+            return Err(NetFleetError::Deadline { what, limit: CONVERGE_LIMIT }.into());
+        }
+        tokio::time::sleep(LOOK_EVERY).await;
+    }
+    Ok(())
+}
+
+/// A Docker that was killed is not missed where everything is done: the next case would meet it as it starts.
+async fn wait_for_docker(scene: &Scene, host: usize) -> Result<(), ChaosError> {
+    let deadline = Instant::now() + CONVERGE_LIMIT;
+    let docker = scene.fleet.docker(host)?;
+    while docker.ping().await.is_err() {
+        if Instant::now() >= deadline {
+            let what = format!("an answer of Docker on {}", scene.fleet.hosts()[host].name());
             return Err(NetFleetError::Deadline { what, limit: CONVERGE_LIMIT }.into());
         }
         tokio::time::sleep(LOOK_EVERY).await;
