@@ -138,8 +138,7 @@ impl Ledger {
         let record = chronicle::continued(before, reign, cluster.as_deref(), fresh, self.ambient.unix_millis());
         let operations = vec![Operation::Put(keys::CHRONICLE.to_owned(), records::write(&record))];
         let mark = Guard { key: keys::TAKEOVER.to_owned(), field: Field::ModRevision, equals: marked.revision };
-        let transaction = Transaction { guards: vec![leads(self.epoch), mark], operations, otherwise: Vec::new() };
-        let revision = match self.done(&transaction).await {
+        let revision = match self.done_if(vec![mark], operations).await {
             Err(LedgerError::Store(StoreError::Refused { detail })) if !is_first => {
                 tracing::error!(%detail, "the store takes no more; leading without a place in its history");
                 return Ok(());
@@ -147,9 +146,7 @@ impl Ledger {
             // A reign that landed later than what hosts hear would make them miss it: without the mark it cannot.
             Err(LedgerError::Store(StoreError::Doubtful { detail })) if !is_first => {
                 tracing::error!(%detail, "the store takes no more; leading with what it has of its history");
-                let operations = vec![Operation::Delete(keys::TAKEOVER.to_owned())];
-                let unmark = Transaction { guards: vec![leads(self.epoch)], operations, otherwise: Vec::new() };
-                let revision = self.done(&unmark).await?;
+                let revision = self.done(vec![Operation::Delete(keys::TAKEOVER.to_owned())]).await?;
                 return self.refresh(revision).await;
             }
             written => written?,
@@ -222,8 +219,7 @@ impl Ledger {
     pub async fn note(&self, actor: &str, action: String) -> Result<(), LedgerError> {
         let _turn = self.writing.lock().await;
         let operations = self.audit(actor, action);
-        let transaction = Transaction { guards: vec![leads(self.epoch)], operations, otherwise: Vec::new() };
-        let revision = self.done(&transaction).await?;
+        let revision = self.done(operations).await?;
         self.update(|truth| truth.revision = revision);
         Ok(())
     }
@@ -248,8 +244,7 @@ impl Ledger {
         };
         let mut operations = vec![Operation::Put(keys::spec(&service), records::write(&record))];
         operations.extend(self.audit(actor, format!("apply {service} revision {revision}")));
-        let transaction = Transaction { guards: vec![leads(self.epoch)], operations, otherwise: Vec::new() };
-        let store_revision = self.done(&transaction).await?;
+        let store_revision = self.done(operations).await?;
         self.update(|truth| {
             truth.revision = store_revision;
             truth.specs.insert(service, (record, spec));
@@ -262,15 +257,20 @@ impl Ledger {
         let _turn = self.writing.lock().await;
         let mut operations = vec![Operation::Delete(keys::replica(name))];
         operations.extend(self.audit(actor, format!("controller {name} forgotten")));
-        let transaction = Transaction { guards: vec![leads(self.epoch)], operations, otherwise: Vec::new() };
-        let revision = self.done(&transaction).await?;
+        let revision = self.done(operations).await?;
         self.update(|truth| truth.revision = revision);
         Ok(())
     }
 
-    /// Runs a transaction that only a change of leader can refuse.
-    async fn done(&self, transaction: &Transaction) -> Result<u64, LedgerError> {
-        match self.write(transaction).await? {
+    /// Writes what only a change of leader can refuse; answers the revision.
+    async fn done(&self, operations: Vec<Operation>) -> Result<u64, LedgerError> {
+        self.done_if(Vec::new(), operations).await
+    }
+
+    /// The same, with more that must hold, and does while this leads.
+    async fn done_if(&self, mut guards: Vec<Guard>, operations: Vec<Operation>) -> Result<u64, LedgerError> {
+        guards.push(leads(self.epoch));
+        match self.write(&Transaction { guards, operations, otherwise: Vec::new() }).await? {
             Reply::Done { revision } => Ok(revision),
             Reply::Refused { .. } => Err(self.deposed()),
         }

@@ -312,9 +312,11 @@ impl Agent {
     /// A switch on disk that the journal does not know of stands, and is applied once nginx was seen following: it
     /// may have been stuck when the agent died.
     async fn prove_the_switch_made_before(&mut self) {
-        let Some(services) = self.participant.switching() else { return };
+        if self.participant.switching().is_none() {
+            return;
+        }
         tracing::info!("a switch was made just before the last stop; it stands");
-        let outcome = self.edge.switch(self.routes(services)).await;
+        let outcome = self.edge.switch(self.led.clone()).await;
         self.switched(outcome).await;
     }
 }

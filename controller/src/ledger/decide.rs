@@ -103,8 +103,7 @@ impl Ledger {
         let mut operations = vec![Operation::Put(keys::history(&service, generation), records::write(report))];
         let old = self.oldest(&service);
         operations.extend(self.forgetting(&service, &old)?);
-        let transaction = Transaction { guards: vec![leads(self.epoch)], operations, otherwise: Vec::new() };
-        let revision = self.done(&transaction).await?;
+        let revision = self.done(operations).await?;
         self.update(|truth| {
             truth.revision = revision;
             truth.history.entry(service.clone()).or_default().insert(generation, report.clone());
@@ -121,8 +120,7 @@ impl Ledger {
             return Ok(());
         }
         let operations = self.forgetting(service, &old)?;
-        let transaction = Transaction { guards: vec![leads(self.epoch)], operations, otherwise: Vec::new() };
-        let revision = self.done(&transaction).await?;
+        let revision = self.done(operations).await?;
         self.update(|truth| truth.revision = revision);
         self.forgot(service, old);
         Ok(())

@@ -70,8 +70,7 @@ async fn struck(scene: &mut Scene, case: &Case, strike: &Strike, host: usize) ->
 
     let ended = tokio::time::timeout(COMMAND_LIMIT, deployment).await;
     let Ok(Ok(Ok(output))) = ended else { return Err(ChaosError::Stuck { limit: COMMAND_LIMIT }) };
-    wait_for_nginx(scene, host).await?;
-    wait_for_docker(scene, host).await?;
+    wait_for_parts(scene, host).await?;
     let after = scene.at_rest().await?;
     let converged = healed.elapsed();
     let history = scene.history().await?;
@@ -141,28 +140,15 @@ async fn wait_reached(scene: &Scene, strike: &Strike, host: usize) -> Option<Sta
     }
 }
 
-/// A master that was killed leaves a worker that serves on until the agent has looked: what its end costs is this
-/// case's, not the next one's.
-async fn wait_for_nginx(scene: &Scene, host: usize) -> Result<(), ChaosError> {
+/// What a strike costs is this case's, not the next one's: a master that was killed leaves a worker that serves on until
+/// the agent has looked, and a Docker that was killed is not missed where everything is done.
+async fn wait_for_parts(scene: &Scene, host: usize) -> Result<(), ChaosError> {
     let deadline = Instant::now() + CONVERGE_LIMIT;
     let struck = &scene.fleet.hosts()[host];
-    while !strike::is_nginx_whole(struck) {
-        if Instant::now() >= deadline {
-            let what = format!("one nginx with workers of its own on {}", struck.name());
-            return Err(NetFleetError::Deadline { what, limit: CONVERGE_LIMIT }.into());
-        }
-        tokio::time::sleep(LOOK_EVERY).await;
-    }
-    Ok(())
-}
-
-/// A Docker that was killed is not missed where everything is done: the next case would meet it as it starts.
-async fn wait_for_docker(scene: &Scene, host: usize) -> Result<(), ChaosError> {
-    let deadline = Instant::now() + CONVERGE_LIMIT;
     let docker = scene.fleet.docker(host)?;
-    while docker.ping().await.is_err() {
+    while !strike::is_nginx_whole(struck) || docker.ping().await.is_err() {
         if Instant::now() >= deadline {
-            let what = format!("an answer of Docker on {}", scene.fleet.hosts()[host].name());
+            let what = format!("one nginx with workers of its own and an answer of Docker on {}", struck.name());
             return Err(NetFleetError::Deadline { what, limit: CONVERGE_LIMIT }.into());
         }
         tokio::time::sleep(LOOK_EVERY).await;
