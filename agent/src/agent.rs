@@ -85,8 +85,8 @@ enum Happening {
 /// A Docker that answers.
 struct DockerIs {
     version: String,
-    /// None: it was not asked this time.
-    spares_containers: Option<bool>,
+    /// What a person should know of how it is set. None: it was not asked this time.
+    warnings: Option<Vec<String>>,
 }
 
 /// What is known of a berth beyond what stands there.
@@ -138,7 +138,7 @@ struct Agent {
     last_switch: Option<(Instant, SwitchTimes)>,
     log_tails: BTreeMap<Work, Vec<String>>,
     docker_trouble: String,
-    docker_warning: Option<String>,
+    docker_warnings: Vec<String>,
     /// Docker is not asked how it is set before.
     docker_settings_from: Instant,
     nginx_trouble: String,
@@ -227,11 +227,11 @@ impl Agent {
                 self.nginx_trouble = outcome.err().map(|error| error.to_string()).unwrap_or_default();
                 self.tell_health();
             }
-            Happening::DockerIs(Ok(DockerIs { version, spares_containers })) => {
+            Happening::DockerIs(Ok(DockerIs { version, warnings })) => {
                 self.versions.docker = version;
-                if let Some(spares) = spares_containers {
+                if let Some(warnings) = warnings {
                     self.docker_settings_from = Instant::now() + DOCKER_SETTINGS_EVERY;
-                    self.docker_warning = (!spares).then(|| ENDS_WITH_DOCKER.to_owned());
+                    self.docker_warnings = warnings;
                 }
                 self.docker_trouble.clear();
                 self.tell_health();
@@ -368,7 +368,7 @@ impl Agent {
                 let serves = if outcome.is_ok() { Ok(()) } else { edge.serves_what_it_should().await };
                 // The network too: it was not made if Docker came after the agent, and a prune takes it away.
                 let docker = match engine.ensure_network(&network).await {
-                    Ok(()) => docker_is(&*engine, asks_settings).await,
+                    Ok(()) => docker_is(&*engine, &network, asks_settings).await,
                     Err(error) => Err(error),
                 };
                 drop(events.send(Happening::DockerIs(docker.map_err(|error| error.to_string()))));
@@ -379,10 +379,17 @@ impl Agent {
     }
 }
 
-async fn docker_is(engine: &dyn Engine, asks_settings: bool) -> Result<DockerIs, EngineError> {
+async fn docker_is(engine: &dyn Engine, network: &Network, asks_settings: bool) -> Result<DockerIs, EngineError> {
     let version = engine.version().await?;
-    let spares_containers = if asks_settings { Some(engine.spares_containers().await?) } else { None };
-    Ok(DockerIs { version, spares_containers })
+    let warnings = if asks_settings { Some(docker_warnings(engine, network).await?) } else { None };
+    Ok(DockerIs { version, warnings })
+}
+
+async fn docker_warnings(engine: &dyn Engine, network: &Network) -> Result<Vec<String>, EngineError> {
+    let ends = (!engine.spares_containers().await?).then(|| ENDS_WITH_DOCKER.to_owned());
+    // Asked of nobody in particular: whether there is anything to see.
+    let blind = engine.occupants(&network.name, &[]).await.err().map(|error| error.to_string());
+    Ok(ends.into_iter().chain(blind).collect())
 }
 
 #[cfg(test)]

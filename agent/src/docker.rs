@@ -14,6 +14,7 @@ pub use addresses::{Addresses, AddressesError, Subnet, SubnetError};
 use async_trait::async_trait;
 use cutover::ids::{Colour, Generation, HostId, ReleaseDigest, ServiceName};
 use futures_util::stream::BoxStream;
+use std::fmt;
 use std::net::Ipv4Addr;
 use std::time::Duration;
 
@@ -46,7 +47,7 @@ pub trait Engine: Send + Sync + 'static {
     /// Creates a container, stopped. A leftover of ours under the same name with the same labels is
     /// adopted; one of ours with others is removed first; one that is not ours is an error.
     async fn create(&self, request: &CreateRequest<'_>) -> Result<String, EngineError>;
-    /// Starts it. Starting twice is fine.
+    /// Starts it. Starting twice is fine. One that Docker has lost track of is refused.
     async fn start(&self, id: &str) -> Result<(), EngineError>;
     /// SIGTERM (or what the image names as its stop signal), then SIGKILL after the grace period, which is
     /// rounded up to whole seconds. Stopping what is stopped or gone is fine.
@@ -61,6 +62,12 @@ pub trait Engine: Send + Sync + 'static {
     /// lines (and [`LOG_TAIL_LINES_MAX`]) of at most [`LOG_LINE_CHARS_MAX`] characters, control characters
     /// replaced.
     async fn log_tail(&self, id: &str, lines: usize) -> Result<Vec<String>, EngineError>;
+    /// Containers whose processes have one of these addresses of the network, whatever Docker says of them: it may
+    /// have lost track of one, see [`Occupant`].
+    async fn occupants(&self, network: &str, addresses: &[Ipv4Addr]) -> Result<Vec<Occupant>, EngineError>;
+    /// Kills what runs of it, past Docker. It need not be possible to start it again, only to remove it and to make
+    /// another.
+    async fn evict(&self, occupant: &Occupant) -> Result<(), EngineError>;
     /// Deaths of this host's containers from now on. Ends when the connection to Docker ends.
     async fn events(&self, host: &HostId) -> Result<BoxStream<'static, EngineEvent>, EngineError>;
 }
@@ -137,6 +144,29 @@ pub struct ContainerFacts {
     pub addresses: Vec<Ipv4Addr>,
 }
 
+/// A container that has an address. Docker forgets what it was starting when its daemon is killed: it says that it does
+/// not run, while it stands behind its address, which the next container gets as well. Packets for the one then reach
+/// the other.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Occupant {
+    /// Docker's id, which Docker need not know any more.
+    pub id: String,
+    /// Where it is reached.
+    pub address: Ipv4Addr,
+}
+
+impl fmt::Display for Occupant {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "container {} at {}", short(&self.id), self.address)
+    }
+}
+
+/// Of an id as people know it: its first twelve digits. Names stay whole.
+fn short(id: &str) -> &str {
+    let is_id = id.len() == 64 && id.bytes().all(|byte| byte.is_ascii_hexdigit());
+    if is_id { &id[..12] } else { id }
+}
+
 /// Whether a container's process runs.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Condition {
@@ -200,6 +230,21 @@ pub enum EngineError {
         /// The daemon's words.
         detail: String,
     },
+    /// It runs, and Docker says that it does not.
+    #[error("Docker has lost track of {occupant}: it serves on, and goes with the next release")]
+    LostTrack {
+        /// Which.
+        occupant: Occupant,
+    },
+    /// What runs on this host cannot be seen.
+    #[error(
+        "the processes of this host cannot be seen ({detail}), so that a container that Docker lost track of would not \
+         be found; let the agent see them: `ProtectProc=default` in its unit, no `hidepid` for /proc"
+    )]
+    Blind {
+        /// Why not.
+        detail: String,
+    },
     /// The network exists with another subnet, or the subnet is in use.
     #[error("Docker network {name}: {detail}")]
     Network {
@@ -216,4 +261,15 @@ pub enum EngineError {
         /// The daemon's words.
         detail: String,
     },
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_ids_are_shortened() {
+        assert_eq!(short(&"0123456789abcdef".repeat(4)), "0123456789ab");
+        assert_eq!(short("bgctl-a-b-c-blue-1"), "bgctl-a-b-c-blue-1");
+    }
 }

@@ -4,6 +4,7 @@ pub mod job;
 mod bring_up;
 pub mod edge;
 pub mod clear;
+pub mod vacate;
 pub mod drain;
 pub mod keep;
 pub mod images;

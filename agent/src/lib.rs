@@ -19,6 +19,7 @@ pub mod retired;
 pub mod memory;
 pub mod readiness;
 pub mod hand;
+mod process;
 
 pub use agent::{BootError, by_hand, on_paper, run};
 pub use world::{Settings, World};

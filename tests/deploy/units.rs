@@ -14,8 +14,8 @@ const MEASURES_FILES: u32 = 250;
 /// Where the units expect the programs.
 const INSTALLED: &str = "/usr/local/bin/";
 
-/// What both must say; `ProtectHome` and the capabilities differ.
-const SANDBOX: [&str; 19] = [
+/// What both must say; `ProtectHome`, `ProtectProc` and the capabilities differ.
+const SANDBOX: [&str; 18] = [
     "NoNewPrivileges=yes",
     "ProtectSystem=strict",
     "PrivateTmp=yes",
@@ -26,7 +26,6 @@ const SANDBOX: [&str; 19] = [
     "ProtectControlGroups=yes",
     "ProtectClock=yes",
     "ProtectHostname=yes",
-    "ProtectProc=invisible",
     "RestrictAddressFamilies=AF_UNIX AF_INET AF_INET6",
     "RestrictNamespaces=yes",
     "RestrictRealtime=yes",
@@ -161,6 +160,14 @@ fn the_agent_may_write_where_its_config_says() {
     }
 }
 
+/// Else what its Docker lost track of keeps the address of what comes next.
+#[test]
+fn the_agent_may_see_and_end_what_docker_lost_track_of() {
+    let unit = unit("bgctl-agent");
+    assert_eq!(values(&unit, "ProtectProc"), ["default"]);
+    assert!(values(&unit, "CapabilityBoundingSet").contains(&"CAP_KILL"));
+}
+
 fn folder(file: &Path) -> &Path {
     file.parent().expect("an absolute path")
 }
@@ -175,6 +182,7 @@ fn the_controller_has_what_its_config_says_and_no_more() {
     assert!(unit.lines().any(|line| line == "CapabilityBoundingSet="), "it needs no capability");
     assert!(config.listen.port() >= 1024, "a lower port would need one");
     assert_eq!(values(&unit, "ProtectHome"), ["yes"]);
+    assert_eq!(values(&unit, "ProtectProc"), ["invisible"]);
     let hidden = values(&unit, "InaccessiblePaths");
     let key = config.identity.join(bgctl_controller::identity::AUTHORITY_KEY);
     assert!(hidden.contains(&format!("-{}", key.display()).as_str()), "the CA's key is not hidden: {hidden:?}");

@@ -232,7 +232,7 @@ impl Agent {
             last_switch: None,
             log_tails: BTreeMap::new(),
             docker_trouble: String::new(),
-            docker_warning: None,
+            docker_warnings: Vec::new(),
             docker_settings_from: Instant::now(),
             nginx_trouble: String::new(),
             edge_trouble: None,

@@ -70,7 +70,7 @@ impl Agent {
             nginx_trouble: self.nginx_trouble.clone(),
             journal_trouble: self.journal_trouble.clone(),
             alarms: alarms.filter(|told| !told.is_empty()).cloned().collect(),
-            warnings: self.docker_warning.iter().cloned().collect(),
+            warnings: self.docker_warnings.clone(),
             held: held.collect(),
             not_ready: not_ready.collect(),
         }

@@ -6,7 +6,7 @@ use crate::docker::{ContainerFacts, Labels};
 use crate::executor::edge::Routes;
 use crate::executor::job::Turn;
 use crate::executor::keep::{Health, Keeper};
-use crate::executor::{Failure, clear, sockets};
+use crate::executor::{Failure, clear, sockets, vacate};
 use crate::nginx::{Flag, ServiceShape, Shape};
 use crate::release::{Release, Route};
 use crate::state::{HostState, Mooring, Place, Standing};
@@ -191,10 +191,13 @@ impl Agent {
         }
         self.swept = Instant::now();
         let (tools, events) = (self.tools.clone(), self.events.clone());
+        let addresses = self.state.addresses.all();
         tokio::spawn(async move {
-            if let Ok(there) = tools.engine.list(&tools.host).await {
-                drop(events.send(Happening::Listed(there)));
+            let Ok(there) = tools.engine.list(&tools.host).await else { return };
+            if let Err(error) = vacate::sweep(&tools, &addresses).await {
+                tracing::warn!(%error, "cannot end what Docker lost track of; tried again with the next look");
             }
+            drop(events.send(Happening::Listed(there)));
         });
     }
 

@@ -1,5 +1,7 @@
 //! The whole agent beside fakes, on tokio's clock.
 
+mod lost_track;
+
 use super::run;
 use crate::berth::Berth;
 use crate::docker::fake::{Behaviour, FakeEngine};

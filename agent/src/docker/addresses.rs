@@ -105,6 +105,11 @@ impl Addresses {
         self.held.get(&(service.clone(), container.to_owned(), berth)).copied()
     }
 
+    /// Every address that is held.
+    pub fn all(&self) -> Vec<Ipv4Addr> {
+        self.held.values().copied().collect()
+    }
+
     /// Gives back all addresses of a service that left this host.
     pub fn release(&mut self, service: &ServiceName) {
         self.held.retain(|(holder, _, _), _| holder != service);

@@ -5,7 +5,7 @@ mod image;
 mod registry;
 mod only_real;
 
-use super::{Condition, EngineError, EngineEvent, Network};
+use super::{Condition, EngineError, EngineEvent, Network, Occupant};
 use crate::health::{Reason, wait_until_healthy};
 use crate::release::ImagePin;
 use bench::{Bench, PATIENCE, check};
@@ -46,6 +46,7 @@ cases! {
     kills_what_ignores_the_stop_signal
     sees_that_a_container_is_sick
     sees_that_a_container_is_off_its_network
+    knows_who_has_an_address_and_ends_it
     pulls_by_digest
 }
 
@@ -281,6 +282,35 @@ async fn sees_that_a_container_is_sick(bench: &Bench) {
     assert_eq!(bench.prober.probe(elsewhere, &check()).await, Err("connection refused".to_owned()));
     let nobody = SocketAddrV4::new(bench.address(9), 8080);
     bench.prober.probe(nobody, &check()).await.unwrap_err();
+}
+
+/// Here Docker knows of it all the time; it must not have to.
+async fn knows_who_has_an_address_and_ends_it(bench: &Bench) {
+    let pin = bench.image(Kind::Serves).await;
+    let (ours, free) = (bench.address(0), bench.address(1));
+    let network = bench.network.name.as_str();
+    let id = bench.create(&bench.container(&pin)).await.unwrap();
+    assert_eq!(bench.engine.occupants(network, &[ours, free]).await, Ok(Vec::new()), "it does not run");
+
+    bench.engine.start(&id).await.unwrap();
+    let occupant = Occupant { id: id.clone(), address: ours };
+    assert_eq!(bench.engine.occupants(network, &[free, ours]).await, Ok(vec![occupant.clone()]));
+    assert_eq!(bench.engine.occupants(network, &[free]).await, Ok(Vec::new()));
+    assert_eq!(bench.engine.occupants("contract-no-such-network", &[ours]).await, Ok(Vec::new()));
+    assert!(bench.prober.is_anybody(ours).await && !bench.prober.is_anybody(free).await);
+
+    bench.engine.evict(&occupant).await.unwrap();
+    assert_eq!(bench.engine.occupants(network, &[ours]).await, Ok(Vec::new()));
+    until_exited(bench, &id).await;
+    let until = Instant::now() + PATIENCE;
+    while bench.prober.is_anybody(ours).await {
+        assert!(Instant::now() < until, "its address is not free");
+    }
+    bench.engine.evict(&occupant).await.expect("ending what is gone is fine");
+    bench.engine.remove(&id).await.unwrap();
+    let next = bench.create(&bench.container(&pin)).await.unwrap();
+    bench.engine.start(&next).await.expect("its address is the next one's");
+    assert!(bench.is_healthy_at(ours).await);
 }
 
 async fn sees_that_a_container_is_off_its_network(bench: &Bench) {

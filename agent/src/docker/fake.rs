@@ -7,7 +7,9 @@ mod images;
 mod containers;
 
 use super::tail::Tail;
-use super::{ContainerFacts, CreateRequest, Engine, EngineError, EngineEvent, ImageFacts, LOG_TAIL_LINES_MAX, Network};
+use super::{
+    ContainerFacts, CreateRequest, Engine, EngineError, EngineEvent, ImageFacts, LOG_TAIL_LINES_MAX, Network, Occupant,
+};
 use crate::health::Prober;
 use crate::release::{Healthcheck, ImagePin};
 use async_trait::async_trait;
@@ -99,6 +101,11 @@ pub enum Fault {
     Slow(Duration),
     /// It is done, and the answer is lost.
     ReplyLost,
+    /// Of a start: the daemon is killed in the middle, and the next one does not know that it runs.
+    KilledMeanwhile {
+        /// It is its program that runs. Else it stands before it, and nobody listens.
+        serves: bool,
+    },
 }
 
 /// A Docker in memory. Clones are the same one.
@@ -170,6 +177,17 @@ impl FakeEngine {
         self.shared.changed.notify_waiters();
     }
 
+    /// Ends everything that runs, also what Docker lost track of, as a loss of power does.
+    pub fn lose_power(&self) {
+        self.state().lose_power();
+        self.shared.changed.notify_waiters();
+    }
+
+    /// What Docker has lost track of, by id, and where it stands.
+    pub fn lost_track(&self) -> Vec<Occupant> {
+        self.state().lost_track()
+    }
+
     /// Ends all event streams, as a restart of the daemon does. Without live-restore it ends all
     /// containers too, and none of them comes back.
     pub fn restart_daemon(&self, live_restore: bool) {
@@ -239,7 +257,7 @@ impl FakeEngine {
         tokio::task::yield_now().await;
         let fault = self.faults().get(&call).cloned();
         match fault {
-            None | Some(Fault::ReplyLost) => Ok(()),
+            None | Some(Fault::ReplyLost | Fault::KilledMeanwhile { .. }) => Ok(()),
             Some(Fault::Slow(pause)) => {
                 tokio::time::sleep(pause).await;
                 Ok(())
@@ -306,7 +324,14 @@ impl Engine for FakeEngine {
     }
 
     async fn start(&self, id: &str) -> Result<(), EngineError> {
-        self.call(Call::Start, |state, now| state.start(id, now)).await
+        let fault = self.faults().get(&Call::Start).cloned();
+        self.call(Call::Start, |state, now| match fault {
+            Some(Fault::KilledMeanwhile { serves }) => state.start_and_forget(id, now, serves),
+            None | Some(Fault::Hang | Fault::Refuse(_) | Fault::Unreachable | Fault::Slow(_) | Fault::ReplyLost) => {
+                state.start(id, now)
+            }
+        })
+        .await
     }
 
     async fn stop(&self, id: &str, grace: Duration) -> Result<(), EngineError> {
@@ -344,6 +369,19 @@ impl Engine for FakeEngine {
         Ok(tail.finish())
     }
 
+    async fn occupants(&self, network: &str, addresses: &[Ipv4Addr]) -> Result<Vec<Occupant>, EngineError> {
+        // The host's own list of processes: no daemon has a part in it.
+        tokio::task::yield_now().await;
+        Ok(self.state().occupants(network, addresses))
+    }
+
+    async fn evict(&self, occupant: &Occupant) -> Result<(), EngineError> {
+        tokio::task::yield_now().await;
+        self.state().evict(&occupant.id);
+        self.shared.changed.notify_waiters();
+        Ok(())
+    }
+
     async fn events(&self, host: &HostId) -> Result<BoxStream<'static, EngineEvent>, EngineError> {
         let cursor = self.call(Call::Events, |state, _| Ok(state.cursor())).await?;
         let (engine, host) = (self.clone(), host.clone());
@@ -379,6 +417,11 @@ impl Prober for FakeEngine {
         tokio::task::yield_now().await;
         let now = self.now();
         self.state().probe(*address.ip(), address.port(), now)
+    }
+
+    async fn is_anybody(&self, address: Ipv4Addr) -> bool {
+        tokio::task::yield_now().await;
+        self.state().is_anybody(address)
     }
 }
 

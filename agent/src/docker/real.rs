@@ -11,15 +11,17 @@ mod logins;
 mod containers;
 mod create;
 mod network;
+mod occupants;
 mod logs;
 mod events;
 
-use super::{ContainerFacts, CreateRequest, Engine, EngineError, EngineEvent, ImageFacts, Network};
+use super::{ContainerFacts, CreateRequest, Engine, EngineError, EngineEvent, ImageFacts, Network, Occupant};
 use crate::release::ImagePin;
 use async_trait::async_trait;
 use bollard::{ClientVersion, Docker};
 use cutover::ids::HostId;
 use futures_util::stream::BoxStream;
+use std::net::Ipv4Addr;
 use std::path::PathBuf;
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
@@ -119,6 +121,18 @@ impl DockerEngine {
     }
 }
 
+/// Reads and waits where nothing else waits for it.
+async fn aside<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T, EngineError> + Send + 'static,
+) -> Result<T, EngineError> {
+    tokio::task::spawn_blocking(work).await.unwrap_or_else(|error| {
+        Err(EngineError::Refused {
+            operation: "looking at this host's processes".to_owned(),
+            detail: error.to_string(),
+        })
+    })
+}
+
 /// Where registry logins are looked for, the first file with a fitting entry wins:
 /// `$DOCKER_CONFIG/config.json`, `~/.docker/config.json` (as `docker login` writes them), and
 /// `/etc/bgctl/docker.json`, in the same format, for agents that run without a home directory. Only
@@ -203,6 +217,25 @@ impl Engine for DockerEngine {
     async fn log_tail(&self, id: &str, lines: usize) -> Result<Vec<String>, EngineError> {
         let client = self.client().await?;
         self.watched(logs::tail(&client, &self.limits, id, lines).await)
+    }
+
+    async fn occupants(&self, network: &str, addresses: &[Ipv4Addr]) -> Result<Vec<Occupant>, EngineError> {
+        let addresses = addresses.to_vec();
+        let found = aside(move || occupants::at(&addresses)).await?;
+        if found.is_empty() {
+            return Ok(found);
+        }
+        let client = self.client().await?;
+        let Some(bridge) = self.watched(network::bridge(&client, &self.limits, network).await)? else {
+            return Ok(Vec::new());
+        };
+        let is_ours = move |occupant: &Occupant| occupants::is_behind(&bridge, occupant);
+        aside(move || Ok(found.into_iter().filter(is_ours).collect())).await
+    }
+
+    async fn evict(&self, occupant: &Occupant) -> Result<(), EngineError> {
+        let occupant = occupant.clone();
+        aside(move || occupants::evict(&occupant)).await
     }
 
     async fn events(&self, host: &HostId) -> Result<BoxStream<'static, EngineEvent>, EngineError> {

@@ -2,6 +2,7 @@
 
 use super::clear::clear;
 use super::job::{Failure, JobService, Step, Tools};
+use super::vacate::{strays, vacate};
 use crate::docker::{Condition, ContainerFacts, CreateRequest, Labels};
 use crate::health;
 use crate::release::{Container, Release};
@@ -33,6 +34,7 @@ pub async fn bring_up(tools: &Tools, service: JobService, step: &(dyn Fn(Step) +
     }
     let _turn = tools.turns.take(&(release.service.clone(), berth)).await;
     let there = tools.engine.list(&tools.host).await?;
+    let lost = strays(tools, &addresses).await?;
     let is_mine = |facts: &ContainerFacts| {
         let labels = &facts.labels;
         let mut places = release.containers.iter().zip(&addresses);
@@ -40,6 +42,7 @@ pub async fn bring_up(tools: &Tools, service: JobService, step: &(dyn Fn(Step) +
             container.name == labels.container && facts.addresses.contains(address)
         };
         labels.release == release.digest
+            && !lost.iter().any(|stray| stray.id == facts.id)
             && labels.colour == colour
             && (is_adopted || labels.generation == generation)
             && places.any(is_in_place)
@@ -49,6 +52,7 @@ pub async fn bring_up(tools: &Tools, service: JobService, step: &(dyn Fn(Step) +
         .filter(|facts| facts.labels.service == release.service && facts.labels.berth == berth)
         .partition(is_mine);
     clear(tools, &leftovers, None, &[]).await?;
+    vacate(tools, &addresses).await?;
     let made = release.containers.iter().zip(&addresses).map(|(container, address)| {
         let labels = Labels {
             host: tools.host.clone(),

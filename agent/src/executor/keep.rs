@@ -2,6 +2,7 @@
 //! policies forget colours, and some of them bring back what was stopped on purpose.
 
 use super::job::Tools;
+use super::vacate::{strays, vacate};
 use crate::berth::Berth;
 use crate::docker::{Condition, ContainerFacts, CreateRequest, EngineError, Labels};
 use crate::health::{Change, Monitor};
@@ -112,6 +113,9 @@ impl Keeper {
             tracing::warn!(service = %self.release.service, colour = %self.colour, container = %container.name, "making a container anew that is off its network");
             self.tools.engine.remove(&facts.id).await?;
         }
+        if !found.as_ref().is_some_and(|facts| facts.condition == Condition::Running) {
+            self.vacate(index, container, &mut found).await?;
+        }
         let id = match found {
             Some(ContainerFacts { id, condition: Condition::Running, .. }) => return Ok(id),
             Some(facts) => facts.id,
@@ -141,6 +145,30 @@ impl Keeper {
         tracing::info!(service = %self.release.service, colour = %self.colour, container = %container.name, "starting a container that does not run");
         self.tools.engine.start(&id).await?;
         Ok(id)
+    }
+
+    /// Its address is nobody's but its own. One of its own that Docker lost track of may serve: as long as it does, nobody
+    /// is served better by another one.
+    async fn vacate(
+        &self,
+        index: usize,
+        container: &Container,
+        found: &mut Option<ContainerFacts>,
+    ) -> Result<(), EngineError> {
+        let address = self.addresses[index];
+        let lost = strays(&self.tools, &[address]).await?;
+        let own = found.as_ref().and_then(|facts| lost.iter().find(|stray| stray.id == facts.id));
+        if let Some(own) = own {
+            let probe = self.tools.prober.probe(self.address(index, container), &container.healthcheck).await;
+            if lost.len() == 1 && probe.is_ok() {
+                return Err(EngineError::LostTrack { occupant: own.clone() });
+            }
+        }
+        vacate(&self.tools, &[address]).await?;
+        if let Some(facts) = found.take_if(|facts| lost.iter().any(|stray| stray.id == facts.id)) {
+            self.tools.engine.remove(&facts.id).await?;
+        }
+        Ok(())
     }
 
     async fn find(&self, container: &Container) -> Result<Option<ContainerFacts>, EngineError> {

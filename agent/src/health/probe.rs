@@ -9,10 +9,17 @@ use http_body_util::Empty;
 use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
 use std::io;
-use std::net::SocketAddrV4;
+use std::net::{Ipv4Addr, SocketAddrV4};
 use std::pin::pin;
+use std::time::Duration;
 use tokio::net::TcpStream;
 use tokio::time::{Instant, timeout};
+
+/// Whoever has an address of a bridge on this host answers within a tenth of a millisecond; nobody is silence.
+const ANYBODY_LIMIT: Duration = Duration::from_millis(50);
+
+/// Where to knock: nobody listens on the discard port, and if somebody does, that is an answer too.
+const ANYBODY_PORT: u16 = 9;
 
 /// Probes over the network, each on a connection of its own: a kept connection would not notice that the
 /// listener is gone.
@@ -35,6 +42,14 @@ impl Prober for NetworkProber {
         let millis = asked.elapsed().as_secs_f64() * 1000.0;
         let text = format!("{answer} in {millis:.1} ms");
         if is_bad_status(&answer) { Err(text) } else { Ok(text) }
+    }
+
+    async fn is_anybody(&self, address: Ipv4Addr) -> bool {
+        match timeout(ANYBODY_LIMIT, TcpStream::connect((address, ANYBODY_PORT))).await {
+            Ok(Ok(_)) => true,
+            Ok(Err(error)) => error.kind() == io::ErrorKind::ConnectionRefused,
+            Err(_) => false,
+        }
     }
 }
 
@@ -86,8 +101,6 @@ fn http_failure(error: &hyper::Error) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::net::Ipv4Addr;
-    use std::time::Duration;
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
     use tokio::net::TcpListener;
 

@@ -2,10 +2,11 @@
 //! agent, so that killing the agent changes no traffic.
 
 use super::probe::Probe;
-use super::process::{Family, Identity, Process, Role};
+use super::process::{Family, Identity, Role};
 use super::reload::{ErrorLog, Instance};
 use super::render::{Rendered, quotable};
 use super::{NginxConfig, ProxyError, files, program};
+use crate::process::Process;
 use async_trait::async_trait;
 use rustix::process::Signal;
 use std::num::NonZeroU16;

@@ -1,12 +1,10 @@
 //! The processes of one private nginx. A pid file says nothing: after a crash its number may belong to
 //! anybody. What counts is the executable and the directory it was started in, both read from /proc, and
-//! signals go through a pidfd, so that no other process can slip in between.
+//! signals go to nobody else.
 
-use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
+use crate::process::{self, Process};
+use rustix::process::Pid;
 use std::fs;
-use std::io;
-use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 
 /// nginx's own titles for its processes.
@@ -43,13 +41,6 @@ impl Role {
     pub(super) const ALL: [Self; 4] = [Self::Starting, Self::Master, Self::Worker, Self::Ending];
 }
 
-/// A process that was seen to belong to the instance, and cannot be mistaken for another any more.
-#[derive(Debug)]
-pub(super) struct Process {
-    pid: Pid,
-    handle: OwnedFd,
-}
-
 /// The processes of one instance from its first one that was looked for to the end of the last.
 pub(super) struct Family<'a> {
     identity: &'a Identity,
@@ -64,7 +55,7 @@ impl<'a> Family<'a> {
     /// Those that have not ended, with those that came since the last look.
     pub(super) fn alive(&mut self) -> impl Iterator<Item = &Process> {
         for process in Role::ALL.into_iter().flat_map(|role| self.identity.all(role)) {
-            if self.seen.iter().all(|known| known.pid != process.pid) {
+            if self.seen.iter().all(|known| known.pid() != process.pid()) {
                 self.seen.push(process);
             }
         }
@@ -76,27 +67,18 @@ impl<'a> Family<'a> {
 impl Identity {
     /// The master. Looks at the pid file first, and through /proc where that leads nowhere.
     pub(super) fn master(&self) -> Option<Process> {
-        let noted = fs::read_to_string(&self.pid_file).ok().and_then(|text| text.trim().parse().ok());
+        let noted = fs::read_to_string(&self.pid_file).ok().and_then(|text| Pid::from_raw(text.trim().parse().ok()?));
         let noted = noted.and_then(|pid| self.open(pid, Role::Master));
         noted.or_else(|| self.all(Role::Master).into_iter().next())
     }
 
     /// Every process of the instance in this role.
     pub(super) fn all(&self, role: Role) -> Vec<Process> {
-        let entries = fs::read_dir("/proc").into_iter().flatten().flatten();
-        let pids = entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok());
-        pids.filter_map(|pid| self.open(pid, role)).collect()
+        process::all().filter_map(|pid| self.open(pid, role)).collect()
     }
 
-    /// The handle is taken before the look: it stands for the process that was looked at, or for one that
-    /// is gone.
-    fn open(&self, pid: i32, role: Role) -> Option<Process> {
-        let pid = Pid::from_raw(pid)?;
-        if self.role(pid)? != role {
-            return None;
-        }
-        let handle = pidfd_open(pid, PidfdFlags::NONBLOCK).ok()?;
-        (self.role(pid)? == role).then_some(Process { pid, handle })
+    fn open(&self, pid: Pid, role: Role) -> Option<Process> {
+        Process::open(pid, |pid| self.role(pid) == Some(role))
     }
 
     fn role(&self, pid: Pid) -> Option<Role> {
@@ -117,25 +99,6 @@ impl Identity {
         } else {
             Role::Starting
         })
-    }
-}
-
-impl Process {
-    /// Its number, for messages.
-    pub(super) fn pid(&self) -> i32 {
-        self.pid.as_raw_nonzero().get()
-    }
-
-    /// It holds nothing any more. A process that dies leaves its name first, by which [`Identity::all`] knows it, and
-    /// its listening sockets later.
-    pub(super) fn has_ended(&self) -> bool {
-        let mut ended = [PollFd::new(&self.handle, PollFlags::IN)];
-        matches!(poll(&mut ended, Some(&Timespec::default())), Ok(1..))
-    }
-
-    /// Sends a signal. A process that is gone is an error (ESRCH).
-    pub(super) fn signal(&self, signal: Signal) -> io::Result<()> {
-        Ok(pidfd_send_signal(&self.handle, signal)?)
     }
 }
 

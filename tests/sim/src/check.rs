@@ -361,11 +361,17 @@ impl Checks {
                 self.require(seen, Err(detail));
                 continue;
             };
-            let engine = seen.engines.get(host).map(|engine| engine.listed(host)).unwrap_or_default();
+            let engine = seen.engines.get(host).cloned();
+            let strays = engine.as_ref().map(FakeEngine::lost_track).unwrap_or_default();
+            let engine = engine.map(|engine| engine.listed(host)).unwrap_or_default();
             let running = engine.into_iter().filter(|facts| facts.condition == Condition::Running);
-            let mut there =
-                running.filter(|facts| (&facts.labels.service, facts.labels.berth) == (service, flag.berth));
-            let other = there.find(|facts| facts.labels.release != release);
+            let there: Vec<_> =
+                running.filter(|facts| (&facts.labels.service, facts.labels.berth) == (service, flag.berth)).collect();
+            let is_shared =
+                strays.iter().any(|stray| there.iter().any(|facts| facts.addresses.contains(&stray.address)));
+            let detail = || format!("S7: {host} leads users of {service} to an address that two have");
+            self.require(seen, (!is_shared).then_some(()).ok_or_else(detail));
+            let other = there.iter().find(|facts| facts.labels.release != release);
             let detail = |labels: &bgctl_agent::docker::Labels| {
                 format!("S4: {host} serves {service} {}, and {} runs there", flag.generation, labels.release.short())
             };

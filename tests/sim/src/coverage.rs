@@ -2,14 +2,14 @@
 
 use crate::check::Seen;
 use crate::people::Command;
-use crate::plan::{Fault, KINDS, REPLACED};
+use crate::plan::{Fault, KINDS};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::fmt;
 
 /// Rows of the matrix that a simulation of loops, network, store and hosts' parts can reach. The others are about
 /// certificates, real nginx, real disks or versions, and are listed where they are tested.
-pub const ROWS: [(u8, &str); 43] = [
+pub const ROWS: [(u8, &str); 44] = [
     (3, "host replaced after its vote"),
     (5, "a clock wrong by an hour"),
     (10, "all reconnect after a failover"),
@@ -53,6 +53,7 @@ pub const ROWS: [(u8, &str); 43] = [
     (67, "rollback to what died"),
     (69, "images pruned"),
     (70, "the agent's disk is slow"),
+    (71, "Docker killed while it starts a container"),
 ];
 
 /// Counts.
@@ -95,7 +96,7 @@ impl fmt::Display for Coverage {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mark = |count: u64| if count == 0 { "   <- gap" } else { "" };
         writeln!(f, "faults injected:")?;
-        for kind in KINDS.into_iter().chain([REPLACED]) {
+        for kind in KINDS {
             let count = self.faults.get(kind).copied().unwrap_or_default();
             writeln!(f, "{count:>8}  {kind}{}", mark(count))?;
         }
@@ -181,6 +182,7 @@ pub fn rows(fault: &Fault, seen: &Seen) -> Vec<u8> {
             some(&[when(is_promised(who), 32), when(is_behind(who), 44), when(has_retired(who), 67)])
         }
         Fault::ImagesPruned(_) => vec![69],
+        Fault::DockerKilledStarting(who, _) => some(&[Some(71), when(is_promised(who), 21)]),
         Fault::HostReplaced(who) => some(&[when(is_promised(who), 3), when(!is_promised(who), 36)]),
     }
 }

@@ -3,12 +3,14 @@
 use crate::check::Checks;
 use async_trait::async_trait;
 use bgctl_agent::docker::fake::FakeEngine;
-use bgctl_agent::docker::{ContainerFacts, CreateRequest, Engine, EngineError, EngineEvent, ImageFacts, Network};
+use bgctl_agent::docker::{
+    ContainerFacts, CreateRequest, Engine, EngineError, EngineEvent, ImageFacts, Network, Occupant,
+};
 use bgctl_agent::health::Prober;
 use bgctl_agent::release::{Healthcheck, ImagePin};
 use cutover::ids::HostId;
 use futures_util::stream::BoxStream;
-use std::net::SocketAddrV4;
+use std::net::{Ipv4Addr, SocketAddrV4};
 use std::time::Duration;
 
 /// Clones are the same Docker.
@@ -18,12 +20,14 @@ pub struct SimEngine {
     /// The fake behind it.
     pub fake: FakeEngine,
     checks: Checks,
+    /// Sabotage: who has an address is not seen.
+    is_blind: bool,
 }
 
 impl SimEngine {
     /// This host's.
-    pub fn new(host: HostId, fake: FakeEngine, checks: Checks) -> Self {
-        Self { host, fake, checks }
+    pub fn new(host: HostId, fake: FakeEngine, checks: Checks, is_blind: bool) -> Self {
+        Self { host, fake, checks, is_blind }
     }
 
     fn takes_away(&self, id: &str) {
@@ -79,6 +83,16 @@ impl Engine for SimEngine {
     async fn log_tail(&self, id: &str, lines: usize) -> Result<Vec<String>, EngineError> {
         self.fake.log_tail(id, lines).await
     }
+    async fn occupants(&self, network: &str, addresses: &[Ipv4Addr]) -> Result<Vec<Occupant>, EngineError> {
+        if self.is_blind {
+            return Ok(Vec::new());
+        }
+        self.fake.occupants(network, addresses).await
+    }
+    async fn evict(&self, occupant: &Occupant) -> Result<(), EngineError> {
+        self.takes_away(&occupant.id);
+        self.fake.evict(occupant).await
+    }
     async fn events(&self, host: &HostId) -> Result<BoxStream<'static, EngineEvent>, EngineError> {
         self.fake.events(host).await
     }
@@ -88,5 +102,8 @@ impl Engine for SimEngine {
 impl Prober for SimEngine {
     async fn probe(&self, address: SocketAddrV4, check: &Healthcheck) -> Result<String, String> {
         self.fake.probe(address, check).await
+    }
+    async fn is_anybody(&self, address: Ipv4Addr) -> bool {
+        self.fake.is_anybody(address).await
     }
 }

@@ -188,7 +188,7 @@ impl Faults {
                 if stopped {
                     let lost = host(who).disk.power_lost();
                     fleet.timeline.say("WORLD", format!("{who} lost {}", if lost { "a write" } else { "no write" }));
-                    host(who).engine.fake.restart_daemon(false);
+                    host(who).engine.fake.lose_power();
                     host(who).proxy.fake.die();
                 }
                 stopped
@@ -235,6 +235,10 @@ impl Faults {
             }
             Fault::DockerRestart(who, live_restore) => {
                 host(who).engine.fake.restart_daemon(*live_restore);
+                true
+            }
+            Fault::DockerKilledStarting(who, serves) => {
+                host(who).engine.fake.fail(Call::Start, DockerFault::KilledMeanwhile { serves: *serves });
                 true
             }
             Fault::DockerGone(who) => {
@@ -331,6 +335,7 @@ impl Faults {
             },
             Fault::DockerRefuses(who, call) | Fault::DockerReplyLost(who, call) => host(who).engine.fake.heal(*call),
             Fault::DockerNamesTaken(who) => host(who).engine.fake.heal(Call::Create),
+            Fault::DockerKilledStarting(who, _) => host(who).engine.fake.heal(Call::Start),
             Fault::DockerHangs(who) | Fault::DockerGone(who) => {
                 ALL_CALLS.iter().for_each(|call| host(who).engine.fake.heal(*call));
             }

@@ -28,16 +28,19 @@ pub enum Sabotage {
     AcknowledgedUnproven,
     /// Writes are not guarded by who leads.
     NoEpochGuard,
+    /// A host does not look for what its Docker lost track of.
+    StraysUnseen,
 }
 
 impl Sabotage {
     /// Every bug.
-    pub const ALL: [Self; 5] = [
+    pub const ALL: [Self; 6] = [
         Self::VoteBeforeSync,
         Self::CommitBeforeStored,
         Self::PromiseForgotten,
         Self::AcknowledgedUnproven,
         Self::NoEpochGuard,
+        Self::StraysUnseen,
     ];
 }
 
@@ -48,6 +51,9 @@ impl Sabotage {
             let (moment, lasts, fault) = match self {
                 Self::PromiseForgotten => (Moment::Promised, Duration::from_secs(1), Fault::CrashAgent(host)),
                 Self::AcknowledgedUnproven => (Moment::Opened, Duration::from_secs(8), Fault::NginxIgnores(host)),
+                Self::StraysUnseen => {
+                    (Moment::Opened, Duration::from_secs(1), Fault::DockerKilledStarting(host, false))
+                }
                 Self::VoteBeforeSync | Self::CommitBeforeStored | Self::NoEpochGuard => return,
             };
             let moment = Some((moment, Duration::ZERO));
@@ -118,7 +124,8 @@ impl Store for SabotagedStore {
             Sabotage::CommitBeforeStored
             | Sabotage::VoteBeforeSync
             | Sabotage::PromiseForgotten
-            | Sabotage::AcknowledgedUnproven => {}
+            | Sabotage::AcknowledgedUnproven
+            | Sabotage::StraysUnseen => {}
         }
         self.inner.transact(&transaction).await
     }

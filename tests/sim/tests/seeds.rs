@@ -150,6 +150,11 @@ fn an_acknowledgement_without_proof_is_caught() {
 }
 
 #[test]
+fn a_host_that_does_not_look_for_what_docker_lost_track_of_is_caught() {
+    caught(Sabotage::StraysUnseen, "L6:");
+}
+
+#[test]
 fn writes_that_are_not_guarded_by_the_epoch_are_caught() {
     caught(Sabotage::NoEpochGuard, "S6:");
 }

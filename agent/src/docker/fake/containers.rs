@@ -2,7 +2,7 @@
 
 use super::images::Images;
 use super::{Behaviour, CreateRequest, EngineError, EngineEvent, Network};
-use crate::docker::{Condition, ContainerFacts, Labels, Subnet};
+use crate::docker::{Condition, ContainerFacts, Labels, Occupant, Subnet};
 use cutover::ids::HostId;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::net::Ipv4Addr;
@@ -17,12 +17,17 @@ pub(super) struct State {
     networks: BTreeMap<String, Subnet>,
     /// By id.
     containers: BTreeMap<String, Container>,
+    /// What runs and the daemon does not know of, by id.
+    strays: BTreeMap<String, Container>,
+    /// How often an address with two at it was asked: they answer by turns.
+    asked_of_two: u64,
     created: u64,
     boots: u64,
     deaths: VecDeque<EngineEvent>,
     deaths_dropped: u64,
 }
 
+#[derive(Clone)]
 struct Container {
     name: String,
     /// None: not ours.
@@ -137,6 +142,9 @@ impl State {
         if container.is_running() {
             return Ok(());
         }
+        if self.strays.contains_key(id) {
+            return refuse("id already in use".to_owned());
+        }
         let (network, address) = (&container.network, container.address);
         let Some(subnet) = self.networks.get(network) else { return refuse(format!("network {network} not found")) };
         let of_bridge = address == subnet.gateway();
@@ -154,6 +162,47 @@ impl State {
             container.log.extend_from_slice(&container.behaviour.log);
         }
         Ok(())
+    }
+
+    /// The daemon is killed before it has written down that it started this.
+    pub(super) fn start_and_forget(&mut self, id: &str, now: Duration, serves: bool) -> Result<(), EngineError> {
+        let is_new = self.containers.get(id).filter(|container| !container.is_running()).cloned();
+        self.start(id, now)?;
+        if let Some(before) = is_new
+            && let Some(started) = self.containers.insert(id.to_owned(), before)
+        {
+            let port = if serves { started.port } else { 0 };
+            self.strays.insert(id.to_owned(), Container { port, ..started });
+        }
+        self.boots += 1;
+        Err(EngineError::Unreachable { detail: "the daemon was killed".to_owned() })
+    }
+
+    pub(super) fn lose_power(&mut self) {
+        self.strays.clear();
+        self.restart(false);
+    }
+
+    pub(super) fn lost_track(&self) -> Vec<Occupant> {
+        self.strays.iter().map(occupant).collect()
+    }
+
+    pub(super) fn occupants(&self, network: &str, addresses: &[Ipv4Addr]) -> Vec<Occupant> {
+        let running = self.containers.iter().filter(|(_, container)| container.is_running());
+        let all = running.chain(&self.strays);
+        let there = |(_, container): &(&String, &Container)| {
+            container.network == network && addresses.contains(&container.address)
+        };
+        all.filter(there).map(occupant).collect()
+    }
+
+    pub(super) fn evict(&mut self, id: &str) {
+        self.strays.remove(id);
+        self.end(id, 137, false);
+    }
+
+    pub(super) fn is_anybody(&self, address: Ipv4Addr) -> bool {
+        self.containers.values().chain(self.strays.values()).any(|container| container.is_at(address))
     }
 
     pub(super) fn stop(&mut self, id: &str) -> Stopped {
@@ -199,11 +248,12 @@ impl State {
         self.boots += 1;
         self.networks.clear();
         self.containers.clear();
+        self.strays.clear();
         self.images.forget_all_but(&BTreeSet::new());
     }
 
     pub(super) fn set_sick(&mut self, id: &str, sick: bool) {
-        if let Some(container) = self.containers.get_mut(id) {
+        for container in [self.containers.get_mut(id), self.strays.get_mut(id)].into_iter().flatten() {
             container.sick = sick;
         }
     }
@@ -237,13 +287,21 @@ impl State {
     }
 
     pub(super) fn running_at(&self, address: Ipv4Addr) -> Option<String> {
-        let at = |container: &Container| container.is_running() && container.address == address;
-        self.containers.iter().find(|(_, container)| at(container)).map(|(id, _)| id.clone())
+        self.containers.iter().find(|(_, container)| container.is_at(address)).map(|(id, _)| id.clone())
     }
 
-    pub(super) fn probe(&self, address: Ipv4Addr, port: u16, now: Duration) -> Result<String, String> {
-        let container = self.running_at(address).and_then(|id| self.containers.get(&id));
-        let container = container.ok_or("no route to host")?;
+    pub(super) fn probe(&mut self, address: Ipv4Addr, port: u16, now: Duration) -> Result<String, String> {
+        let known = self.containers.values().find(|container| container.is_at(address));
+        let stray = self.strays.values().find(|container| container.is_at(address));
+        let container = match (known, stray) {
+            (Some(known), Some(stray)) => {
+                // One address, two who have it: packets reach the one or the other.
+                let turn = if self.asked_of_two.is_multiple_of(2) { known } else { stray };
+                self.asked_of_two += 1;
+                turn
+            }
+            (known, stray) => known.or(stray).ok_or("no route to host")?,
+        };
         let Life::Running { since } = container.life else { return Err("no route to host".to_owned()) };
         if port != container.port {
             return Err("connection refused".to_owned());
@@ -302,9 +360,17 @@ impl State {
     }
 }
 
+fn occupant((id, container): (&String, &Container)) -> Occupant {
+    Occupant { id: id.clone(), address: container.address }
+}
+
 impl Container {
     fn is_running(&self) -> bool {
         matches!(self.life, Life::Running { .. })
+    }
+
+    fn is_at(&self, address: Ipv4Addr) -> bool {
+        self.is_running() && self.address == address
     }
 
     fn dies_at(&self) -> Option<Duration> {

@@ -105,6 +105,29 @@ async fn a_restart_ends_streams_and_spares_containers_only_with_live_restore() {
 }
 
 #[tokio::test]
+async fn loses_track_of_what_it_started_as_it_was_killed() {
+    let engine = engine().await;
+    let address = Ipv4Addr::new(10, 1, 2, 2);
+    let id = create(&engine, serves()).await.unwrap();
+    let mut events = engine.events(&host()).await.unwrap();
+    engine.fail(Call::Start, Fault::KilledMeanwhile { serves: true });
+    assert!(matches!(engine.start(&id).await, Err(EngineError::Unreachable { .. })));
+    assert_eq!(timeout(SOON, events.next()).await.unwrap(), None, "the daemon is another");
+    engine.heal(Call::Start);
+    assert_eq!(engine.inspect(&id).await.unwrap().unwrap().condition, Condition::Created);
+    assert!(engine.state().probe(address, 8080, engine.now()).is_ok(), "it serves");
+    let error = engine.start(&id).await.unwrap_err();
+    assert!(error.to_string().contains("already in use"), "{error}");
+    engine.restart_daemon(false);
+    engine.remove(&id).await.unwrap();
+    let stray = Occupant { id: id.clone(), address };
+    assert_eq!(engine.lost_track(), std::slice::from_ref(&stray), "neither a restart nor a removal ends it");
+    assert_eq!(engine.occupants("bgctl", &[address]).await, Ok(vec![stray.clone()]));
+    engine.lose_power();
+    assert_eq!(engine.lost_track(), []);
+}
+
+#[tokio::test]
 async fn follows_the_clock_it_was_given() {
     let hour = Duration::from_secs(3600);
     let time = Arc::new(Mutex::new(Duration::ZERO));

@@ -2,7 +2,7 @@
 
 use super::call::{Failure, checked, unresponsive, within};
 use super::{ContainerFacts, EngineError, Limits};
-use crate::docker::{Condition, Labels, labels};
+use crate::docker::{Condition, Labels, labels, short};
 use bollard::Docker;
 use bollard::models::{ContainerInspectResponse, ContainerState, ContainerStateStatusEnum as Status};
 use bollard::query_parameters::{ListContainersOptions, RemoveContainerOptions, StopContainerOptions};
@@ -150,11 +150,6 @@ fn condition(state: &ContainerState) -> Condition {
     }
 }
 
-fn short(id: &str) -> &str {
-    let is_id = id.len() == 64 && id.bytes().all(|byte| byte.is_ascii_hexdigit());
-    if is_id { &id[..12] } else { id }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -165,11 +160,5 @@ mod tests {
             assert_eq!(whole_seconds(Duration::from_millis(millis)), seconds);
         }
         assert_eq!(whole_seconds(Duration::MAX), i32::MAX);
-    }
-
-    #[test]
-    fn only_ids_are_shortened() {
-        assert_eq!(short(&"0123456789abcdef".repeat(4)), "0123456789ab");
-        assert_eq!(short("bgctl-a-b-c-blue-1"), "bgctl-a-b-c-blue-1");
     }
 }

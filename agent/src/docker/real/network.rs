@@ -5,6 +5,12 @@ use super::{EngineError, Limits, Network};
 use bollard::Docker;
 use bollard::models::{Ipam, IpamConfig, NetworkCreateRequest, NetworkInspect};
 
+/// Where somebody who makes the network by hand may name its bridge.
+const BRIDGE_OPTION: &str = "com.docker.network.bridge.name";
+
+/// Otherwise Docker names it by so many digits of the network's id.
+const BRIDGE_DIGITS: usize = 12;
+
 pub(super) async fn ensure(client: &Docker, limits: &Limits, network: &Network) -> Result<(), EngineError> {
     let name = checked("a network", &network.name)?;
     if let Some(found) = look(client, limits, name).await? {
@@ -49,6 +55,15 @@ pub(super) async fn remove(client: &Docker, limits: &Limits, name: &str) -> Resu
         Ok(()) | Err(Failure::Status { code: 404, .. }) => Ok(()),
         Err(failure) => Err(failure.into()),
     }
+}
+
+/// What the kernel calls the network's bridge. None: there is no such network.
+pub(super) async fn bridge(client: &Docker, limits: &Limits, name: &str) -> Result<Option<String>, EngineError> {
+    let found = look(client, limits, checked("a network", name)?).await?;
+    Ok(found.and_then(|network| {
+        let chosen = network.options.as_ref().and_then(|options| options.get(BRIDGE_OPTION).cloned());
+        chosen.or_else(|| Some(format!("br-{}", network.id?.get(..BRIDGE_DIGITS)?)))
+    }))
 }
 
 async fn look(client: &Docker, limits: &Limits, name: &str) -> Result<Option<NetworkInspect>, EngineError> {

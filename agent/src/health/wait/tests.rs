@@ -100,6 +100,10 @@ struct Always(Option<bool>);
 
 #[async_trait]
 impl Prober for Always {
+    async fn is_anybody(&self, _: Ipv4Addr) -> bool {
+        true
+    }
+
     async fn probe(&self, _: SocketAddrV4, _: &Healthcheck) -> Result<String, String> {
         match self.0 {
             Some(true) => Ok("200".to_owned()),
