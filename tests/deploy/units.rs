@@ -15,10 +15,11 @@ const MEASURES_FILES: u32 = 250;
 const INSTALLED: &str = "/usr/local/bin/";
 
 /// What both must say; `ProtectHome`, `ProtectProc` and the capabilities differ.
-const SANDBOX: [&str; 18] = [
+const SANDBOX: [&str; 19] = [
     "NoNewPrivileges=yes",
     "ProtectSystem=strict",
     "PrivateTmp=yes",
+    "PrivateMounts=yes",
     "PrivateDevices=yes",
     "ProtectKernelTunables=yes",
     "ProtectKernelModules=yes",

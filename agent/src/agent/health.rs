@@ -61,7 +61,8 @@ impl Agent {
                 version: standing.map(|standing| standing.release.version.clone()).unwrap_or_default(),
             }
         });
-        let alarms = self.alarms.iter().chain([&self.estrangement, &self.readiness_trouble]);
+        let waits = self.participant.waits().unwrap_or_default();
+        let alarms = self.alarms.iter().chain([&self.estrangement, &self.readiness_trouble, &waits]);
         let not_ready = self.told_ready.services.iter().filter(|(_, answer)| !answer.is_ready);
         let not_ready = not_ready.map(|(service, answer)| (service.to_string(), answer.line.clone()));
         wire::Health {

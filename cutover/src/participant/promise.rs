@@ -76,13 +76,15 @@ impl Participant {
             }
         }
         if let Some((other, generation)) = self.given_up.iter().find(|(name, _)| !services.contains_key(*name)) {
-            return Some(format!(
-                "{other} of this host may serve generation {generation}, whose container died before nginx was seen \
-                 following; nothing else is switched before it is ready again"
-            ));
+            return Some(waits_for(other, *generation));
         }
         // What is served is not what the record says: the standby could be the place that takes traffic.
         self.unwritten.is_some().then(|| UNWRITTEN.to_owned())
+    }
+
+    /// Why nothing is switched here before something is ready again, if that is so.
+    pub fn waits(&self) -> Option<String> {
+        self.given_up.iter().next().map(|(name, generation)| waits_for(name, *generation))
     }
 
     /// The place that does not take the service's traffic.
@@ -154,4 +156,11 @@ impl Participant {
             }
         }
     }
+}
+
+fn waits_for(name: &ServiceName, generation: Generation) -> String {
+    format!(
+        "{name} of this host may serve generation {generation}, whose container died before nginx was seen following; \
+         nothing else is switched before it is ready again"
+    )
 }

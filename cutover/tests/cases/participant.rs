@@ -79,6 +79,7 @@ impl Machine for Host {
         if let Some(services) = self.0.switching() {
             lines.push(format!("moving to {}", slots(services)));
         }
+        lines.extend(self.0.waits().map(|reason| format!("waits: {reason}")));
         lines
     }
 
