@@ -144,6 +144,13 @@ pub struct ContainerFacts {
     pub addresses: Vec<Ipv4Addr>,
 }
 
+impl ContainerFacts {
+    /// Whether it is reached there, or will be when it is started.
+    pub fn is_at(&self, address: Ipv4Addr) -> bool {
+        self.addresses.contains(&address)
+    }
+}
+
 /// A container that has an address. Docker forgets what it was starting when its daemon is killed: it says that it does
 /// not run, while it stands behind its address, which the next container gets as well. Packets for the one then reach
 /// the other.

@@ -38,9 +38,8 @@ pub async fn bring_up(tools: &Tools, service: JobService, step: &(dyn Fn(Step) +
     let is_mine = |facts: &ContainerFacts| {
         let labels = &facts.labels;
         let mut places = release.containers.iter().zip(&addresses);
-        let is_in_place = |(container, address): (&Container, &Ipv4Addr)| {
-            container.name == labels.container && facts.addresses.contains(address)
-        };
+        let is_in_place =
+            |(container, address): (&Container, &Ipv4Addr)| container.name == labels.container && facts.is_at(*address);
         labels.release == release.digest
             && !lost.iter().any(|stray| stray.id == facts.id)
             && labels.colour == colour

@@ -21,8 +21,10 @@ const RESTART_PAUSE_LONGEST: Duration = Duration::from_secs(30);
 /// A container that ran for so long has recovered: its next death is its first again.
 const RECOVERED_AFTER: Duration = Duration::from_secs(60);
 
-/// Docker does not answer: pause before asking again.
-const DOCKER_PAUSE: Duration = Duration::from_secs(1);
+/// Docker refuses or does not answer: pause before asking again, longer each time. A container that somebody removes is
+/// in the way of the next for some 100 ms.
+const DOCKER_PAUSE_FIRST: Duration = Duration::from_millis(100);
+const DOCKER_PAUSE_LONGEST: Duration = Duration::from_secs(1);
 
 /// Never probe a running container faster than this, whatever the spec says.
 const PROBE_PAUSE_SHORTEST: Duration = Duration::from_millis(250);
@@ -83,10 +85,12 @@ impl Keeper {
 
     async fn keep(&self, index: usize, container: &Container, tell: impl Fn(Health)) {
         let mut deaths_in_a_row = 0;
+        let (mut docker_pause, mut said) = (DOCKER_PAUSE_FIRST, String::new());
         loop {
             let begun = tokio::time::Instant::now();
             match self.running(index, container).await {
                 Ok(id) => {
+                    (docker_pause, said) = (DOCKER_PAUSE_FIRST, String::new());
                     let is_known_well = deaths_in_a_row == 0 && self.known == Health::Healthy;
                     let death = self.watch(index, container, &id, is_known_well, &tell).await;
                     tell(Health::Dead(death));
@@ -94,12 +98,18 @@ impl Keeper {
                     tokio::time::sleep(restart_pause(deaths_in_a_row)).await;
                 }
                 Err(error) => {
+                    let error = error.to_string();
+                    if said != error {
+                        tracing::warn!(service = %self.release.service, colour = %self.colour, container = %container.name, error, "cannot see to a container");
+                        said.clone_from(&error);
+                    }
                     // Docker's silence is no death: what answers its probe runs.
                     match self.tools.prober.probe(self.address(index, container), &container.healthcheck).await {
                         Ok(_) => tell(Health::Healthy),
-                        Err(_) => tell(Health::Dead(error.to_string())),
+                        Err(_) => tell(Health::Dead(error)),
                     }
-                    tokio::time::sleep(DOCKER_PAUSE).await;
+                    tokio::time::sleep(docker_pause).await;
+                    docker_pause = (docker_pause * 2).min(DOCKER_PAUSE_LONGEST);
                 }
             }
         }
@@ -109,7 +119,7 @@ impl Keeper {
     async fn running(&self, index: usize, container: &Container) -> Result<String, EngineError> {
         let mut found = self.find(container).await?;
         // Off its network nobody reaches it, and a start does not bring it back there.
-        if let Some(facts) = found.take_if(|facts| !facts.addresses.contains(&self.addresses[index])) {
+        if let Some(facts) = found.take_if(|facts| !facts.is_at(self.addresses[index])) {
             tracing::warn!(service = %self.release.service, colour = %self.colour, container = %container.name, "making a container anew that is off its network");
             self.tools.engine.remove(&facts.id).await?;
         }
@@ -158,17 +168,29 @@ impl Keeper {
         let address = self.addresses[index];
         let lost = strays(&self.tools, &[address]).await?;
         let own = found.as_ref().and_then(|facts| lost.iter().find(|stray| stray.id == facts.id));
-        if let Some(own) = own {
-            let probe = self.tools.prober.probe(self.address(index, container), &container.healthcheck).await;
-            if lost.len() == 1 && probe.is_ok() {
-                return Err(EngineError::LostTrack { occupant: own.clone() });
-            }
+        if let Some(own) = own
+            && lost.len() == 1
+            && self.answers(index, container).await
+        {
+            return Err(EngineError::LostTrack { occupant: own.clone() });
         }
         vacate(&self.tools, &[address]).await?;
         if let Some(facts) = found.take_if(|facts| lost.iter().any(|stray| stray.id == facts.id)) {
             self.tools.engine.remove(&facts.id).await?;
         }
         Ok(())
+    }
+
+    /// As bad as it must be for what serves to be called unhealthy, and not sooner.
+    async fn answers(&self, index: usize, container: &Container) -> bool {
+        let (check, address) = (&container.healthcheck, self.address(index, container));
+        for _ in 0..check.retries.max(1) {
+            if self.tools.prober.probe(address, check).await.is_ok() {
+                return true;
+            }
+            tokio::time::sleep(PROBE_PAUSE_SHORTEST).await;
+        }
+        false
     }
 
     async fn find(&self, container: &Container) -> Result<Option<ContainerFacts>, EngineError> {
@@ -221,9 +243,7 @@ impl Keeper {
     /// How it ended, if it has: what is off its network is as good as dead.
     async fn death(&self, index: usize, id: &str) -> Option<String> {
         match self.tools.engine.inspect(id).await {
-            Ok(Some(ContainerFacts { condition: Condition::Running, addresses, .. }))
-                if !addresses.contains(&self.addresses[index]) =>
-            {
+            Ok(Some(facts)) if facts.condition == Condition::Running && !facts.is_at(self.addresses[index]) => {
                 Some(format!("was taken off its network: it is not at {} any more", self.addresses[index]))
             }
             Ok(Some(ContainerFacts { condition: Condition::Running, .. })) | Err(_) => None,
