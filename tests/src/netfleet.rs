@@ -21,15 +21,19 @@ mod machine;
 mod init;
 mod files;
 mod engine;
+mod containers;
+mod midstart;
 mod cut;
 mod points;
 mod sweep;
 mod error;
 
+pub use containers::Contained;
 pub use cut::Cut;
 pub use error::NetFleetError;
 pub use init::run as run_machine;
 pub use machine::{Machine, Program, Started};
+pub use midstart::{MidStart, Moment};
 pub use points::{Order, Points};
 
 use crate::fleet::Ran;

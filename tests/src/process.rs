@@ -72,6 +72,13 @@ impl Process {
         name.trim_end().to_owned()
     }
 
+    /// The process whose child it is. None: one of the two has ended.
+    pub fn parent(&self) -> Option<Self> {
+        let text = fs::read_to_string(format!("/proc/{}/stat", self.pid)).ok()?;
+        let (_, fields) = text.rsplit_once(") ")?;
+        Self::of(fields.split(' ').nth(1)?.parse().ok()?)
+    }
+
     /// Its resident memory in bytes. None: it has ended.
     pub fn resident_bytes(&self) -> Option<u64> {
         let status = fs::read_to_string(format!("/proc/{}/status", self.pid)).ok()?;
@@ -125,6 +132,7 @@ mod tests {
         let process = Process::of(child.id() as i32).expect("it runs");
         assert!(process.is_alive());
         assert!(process.resident_bytes().is_some_and(|bytes| bytes > 0));
+        assert_eq!(process.parent(), Process::own());
         assert!(process.end(Duration::from_secs(10)).await);
         // Nobody has waited for it yet, and still it counts as ended.
         assert!(!process.is_alive());

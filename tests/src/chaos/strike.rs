@@ -5,7 +5,6 @@ use super::scene::{ChaosError, Scene};
 use crate::netfleet::{Machine, NetFleetError};
 use crate::process::Process;
 use rustix::process::Signal;
-use std::fs;
 use std::time::Duration;
 
 /// How long a link stays cut: longer than a lease lives, so that a leader without its store is deposed.
@@ -102,7 +101,7 @@ async fn end_of(killed: Process, program: &str, machine: &Machine) -> Result<(),
 /// A worker's parent is the master; the master's is not nginx.
 async fn kill_nginx(host: &Machine, master: bool) -> Result<(), ChaosError> {
     let all = host.processes("nginx");
-    let is_worker = |process: &Process| parent(process.pid).is_some_and(|parent| all.iter().any(|p| p.pid == parent));
+    let is_worker = |process: &Process| process.parent().is_some_and(|parent| all.contains(&parent));
     let found = all.iter().find(|process| is_worker(process) != master);
     let missing = || ChaosError::Missing { what: format!("nginx on {}", host.name()) };
     let found = *found.ok_or_else(missing)?;
@@ -113,14 +112,9 @@ async fn kill_nginx(host: &Machine, master: bool) -> Result<(), ChaosError> {
 /// One master, and all others are its workers: nobody's worker still serves, whose end is yet to be felt.
 pub(super) fn is_nginx_whole(host: &Machine) -> bool {
     let all = host.processes("nginx");
-    let is_worker = |process: &&Process| parent(process.pid).is_some_and(|parent| all.iter().any(|p| p.pid == parent));
+    let is_worker = |process: &&Process| process.parent().is_some_and(|parent| all.contains(&parent));
     let workers = all.iter().filter(is_worker).count();
     workers > 0 && all.len() == workers + 1
-}
-
-fn parent(pid: i32) -> Option<i32> {
-    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
-    stat.rsplit_once(") ")?.1.split(' ').nth(1)?.parse().ok()
 }
 
 fn ends(scene: &Scene, link: Link, host: usize) -> Result<(Vec<String>, Vec<String>), ChaosError> {

@@ -11,7 +11,7 @@ const PREFIX: &str = "bgctl-net-";
 /// Says that a fleet is in use, for as long as it is locked.
 const IN_USE: &str = "in-use";
 /// Where control groups are.
-const CONTROL_GROUPS: &str = "/sys/fs/cgroup";
+pub(super) const CONTROL_GROUPS: &str = "/sys/fs/cgroup";
 /// For the kernel to let go of what has just ended.
 const REMOVE_LIMIT: Duration = Duration::from_secs(20);
 
