@@ -5,3 +5,4 @@
 mod stage;
 mod docker;
 mod host;
+mod lost_track;

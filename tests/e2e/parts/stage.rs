@@ -2,7 +2,7 @@
 
 use bgctl_tests::fleet::Ran;
 use bgctl_tests::load::{Load, LoadHandle, LoadOptions, LoadReport, Target};
-use bgctl_tests::netfleet::{Machine, NetFleet, NetFleetOptions};
+use bgctl_tests::netfleet::{Contained, Machine, NetFleet, NetFleetOptions};
 use serde_json::Value;
 use std::time::{Duration, Instant};
 
@@ -61,11 +61,25 @@ impl Stage {
     /// Does something to host `struck` while users are on both. Returns when the fleet is at rest on `version` again
     /// and users are served; those of the other host have lost nothing.
     pub async fn strike(&self, what: &str, struck: usize, version: &str, fault: impl Future<Output = ()>) -> Seen {
+        let fault = async {
+            fault.await;
+            version
+        };
+        self.strike_to(what, struck, fault).await.0
+    }
+
+    /// The same where only the fault tells which version there is in the end. Answers that too.
+    pub async fn strike_to<'v>(
+        &self,
+        what: &str,
+        struck: usize,
+        fault: impl Future<Output = &'v str>,
+    ) -> (Seen, &'v str) {
         eprintln!("--- {what}");
         let mut targets = self.fleet.targets();
         let hit = targets.remove(struck);
         let (hit, others) = (self.users(hit).await, self.users(targets.remove(0)).await);
-        fault.await;
+        let version = fault.await;
         let begun = Instant::now();
         self.at_rest(version).await;
         calm(what, &hit).await;
@@ -78,7 +92,7 @@ impl Stage {
             begun.elapsed()
         );
         assert_eq!(seen.other.total.failed, 0, "{what}: on the other host: {}", seen.other);
-        seen
+        (seen, version)
     }
 
     async fn users(&self, target: Target) -> LoadHandle {
@@ -176,6 +190,17 @@ impl Stage {
         let environment = self.try_shell(host, &["docker", "inspect", "--format", format, id]).ok()?;
         let environment: Vec<String> = serde_json::from_str(&environment).ok()?;
         environment.iter().find_map(|variable| variable.strip_prefix("APP_VERSION=")).map(str::to_owned)
+    }
+
+    /// The containers on a host whose processes live although Docker does not say that they run, each with a process.
+    /// None: Docker does not answer.
+    pub fn unknown_to_docker(&self, host: usize) -> Option<Vec<String>> {
+        // Before Docker is asked: what lives by then and runs is known to it.
+        let contained = self.host(host).contained();
+        let known = self.try_shell(host, &["docker", "ps", "--no-trunc", "--quiet"]).ok()?;
+        let is_known = |one: &Contained| known.lines().any(|id| id == one.container);
+        let unknown = contained.iter().filter(|one| !is_known(one) && one.process.is_alive());
+        Some(unknown.map(|one| format!("{} ({})", one.container, one.process.name())).collect())
     }
 
     /// The container of this version on a host, that runs.
