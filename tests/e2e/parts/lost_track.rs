@@ -72,8 +72,11 @@ async fn what_is_served_is_lost(stage: &Stage, moment: Moment, serving: &str) {
             let killed = stage.host(HOST).kill_dockerd_mid_start(moment, LIMIT).expect("it runs");
             stage.shell(HOST, &["docker", "kill", &served]);
             is_lost = killed.await.unwrap_or_else(|error| panic!("{error}")).is_lost;
-            // It may serve, and well, until it is ended: only then it is over.
-            nothing_is_unknown_to_docker(stage).await;
+            match moment {
+                Moment::Made => nothing_is_unknown_to_docker(stage).await,
+                // It serves, and is let: it goes with the next release that comes to its address.
+                Moment::Running => {}
+            }
         });
         seen.await.versions(&[serving]);
         if is_lost {
