@@ -1,7 +1,7 @@
 //! dockerd dies while it starts a container, and the next one does not know that the container's process lives. That
 //! stays at its address, beside whatever is started there next, unless the agent ends it.
 
-use super::stage::{ABORTED, DONE, LIMIT, Stage, until};
+use super::stage::{ABORTED, DONE, LIMIT, Stage};
 use bgctl_tests::netfleet::{Moment, NetFleetOptions};
 
 /// The host that is struck.
@@ -104,7 +104,8 @@ async fn every_berth_is_used_again(
 }
 
 async fn nothing_is_unknown_to_docker(stage: &Stage) {
-    until("the end of what Docker does not know", || stage.unknown_to_docker(HOST) == Some(Vec::new())).await;
+    let known = stage.fleet.wait_all_known(HOST, LIMIT).await;
+    known.unwrap_or_else(|error| panic!("{error}\n{}", stage.fleet.log_ends()));
 }
 
 /// As a health check does, or nginx. Who answers is where all that is sent there goes from now on, until somebody else at

@@ -2,7 +2,7 @@
 
 use bgctl_tests::fleet::Ran;
 use bgctl_tests::load::{Load, LoadHandle, LoadOptions, LoadReport, Target};
-use bgctl_tests::netfleet::{Contained, Machine, NetFleet, NetFleetOptions};
+use bgctl_tests::netfleet::{Machine, NetFleet, NetFleetOptions};
 use serde_json::Value;
 use std::time::{Duration, Instant};
 
@@ -190,17 +190,6 @@ impl Stage {
         let environment = self.try_shell(host, &["docker", "inspect", "--format", format, id]).ok()?;
         let environment: Vec<String> = serde_json::from_str(&environment).ok()?;
         environment.iter().find_map(|variable| variable.strip_prefix("APP_VERSION=")).map(str::to_owned)
-    }
-
-    /// The containers on a host whose processes live although Docker does not say that they run, each with a process.
-    /// None: Docker does not answer.
-    pub fn unknown_to_docker(&self, host: usize) -> Option<Vec<String>> {
-        // Before Docker is asked: what lives by then and runs is known to it.
-        let contained = self.host(host).contained();
-        let known = self.try_shell(host, &["docker", "ps", "--no-trunc", "--quiet"]).ok()?;
-        let is_known = |one: &Contained| known.lines().any(|id| id == one.container);
-        let unknown = contained.iter().filter(|one| !is_known(one) && one.process.is_alive());
-        Some(unknown.map(|one| format!("{} ({})", one.container, one.process.name())).collect())
     }
 
     /// The container of this version on a host, that runs.

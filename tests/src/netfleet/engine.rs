@@ -11,6 +11,8 @@ use std::time::{Duration, Instant};
 
 /// Where a host's Docker listens, on the host.
 pub(super) const SOCKET: &str = "/run/docker.sock";
+/// What a container's version follows in its environment, and an image's.
+pub(super) const VERSION: &str = "APP_VERSION=";
 /// For a Docker to start, also while five of them do.
 const START_LIMIT: Duration = Duration::from_secs(90);
 /// Longest answer of a Docker.
@@ -66,7 +68,7 @@ pub(super) async fn forget_image(fleet: &NetFleet, host: usize, version: &str) -
     let failed = NetFleetError::docker("look at an image", host.name());
     // The agent pulls by digest: its image may have no tag.
     let everything = docker.list_images(None::<bollard::query_parameters::ListImagesOptions>).await.map_err(failed)?;
-    let marker = format!("{}={version}", "APP_VERSION");
+    let marker = format!("{VERSION}{version}");
     for image in everything {
         let facts = match docker.inspect_image(&image.id).await {
             Ok(facts) => facts,

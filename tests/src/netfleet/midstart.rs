@@ -59,17 +59,11 @@ impl Machine {
         Ok(async move {
             let Ok(Some(struck)) = struck.await else { return Err(late("the start of a container")) };
             self.wait_restarted("dockerd", dockerd, limit).await?;
-            let docker = engine::client(self)?;
             let deadline = Instant::now() + limit;
             loop {
                 // Before Docker is asked: afterwards somebody may have ended it because of the same answer.
                 let lives = struck.process.is_alive();
-                let runs = match docker.inspect_container(&struck.container, None).await {
-                    Ok(facts) => Some(facts.state.and_then(|state| state.running) == Some(true)),
-                    Err(error) if has_status(&error, 404) => Some(false),
-                    Err(_) => None,
-                };
-                if let Some(runs) = runs {
+                if let Some(runs) = self.is_said_to_run(&struck.container).await {
                     return Ok(MidStart { container: struck.container, is_lost: lives && !runs });
                 }
                 if Instant::now() >= deadline {
@@ -78,6 +72,15 @@ impl Machine {
                 tokio::time::sleep(LOOK_EVERY).await;
             }
         })
+    }
+
+    /// None: Docker does not answer.
+    async fn is_said_to_run(&self, container: &str) -> Option<bool> {
+        match engine::client(self).ok()?.inspect_container(container, None).await {
+            Ok(facts) => Some(facts.state.and_then(|state| state.running) == Some(true)),
+            Err(error) if has_status(&error, 404) => Some(false),
+            Err(_) => None,
+        }
     }
 }
 
