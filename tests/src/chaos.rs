@@ -4,6 +4,8 @@
 
 pub mod case;
 mod scene;
+mod logs;
+mod prepare;
 mod strike;
 mod judge;
 mod trial;

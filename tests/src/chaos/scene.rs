@@ -1,6 +1,7 @@
 //! The fleet, its users, and what is asked of them.
 
 use super::case::Case;
+use super::logs;
 use super::table::Line;
 use crate::load::{Load, LoadError, LoadHandle, LoadOptions, LoadReport};
 use crate::netfleet::{Machine, NetFleet, NetFleetError, NetFleetOptions};
@@ -61,13 +62,6 @@ pub(super) struct Scene {
 impl Scene {
     pub(super) async fn up(options: NetFleetOptions, rate_per_second: u32) -> Result<Self, ChaosError> {
         let fleet = NetFleet::up(options).await?;
-        // One more than stand side by side: from then on each deployment has something to remove.
-        for version in ["v2", "v3"] {
-            let ran = fleet.bgctl(&["deploy", "web", "--version", version]).await?;
-            if ran.code != Some(0) {
-                return Err(ChaosError::Missing { what: format!("{version} ({})", ran.short()) });
-            }
-        }
         let load = new_load(&fleet, rate_per_second).await?;
         Ok(Self { fleet, load, rate_per_second })
     }
@@ -120,16 +114,7 @@ impl Scene {
     }
 
     pub(super) fn keep_logs(&self, folder: &Path) {
-        let copied = fs::create_dir_all(folder).and_then(|()| {
-            for machine in self.fleet.machines() {
-                for entry in fs::read_dir(machine.dir().join("logs"))?.flatten() {
-                    let name = format!("{}-{}", machine.name(), entry.file_name().to_string_lossy());
-                    fs::copy(entry.path(), folder.join(name))?;
-                }
-            }
-            Ok(())
-        });
-        if let Err(error) = copied {
+        if let Err(error) = logs::keep(&self.fleet, folder) {
             eprintln!("chaos: cannot keep the logs in {}: {error}", folder.display());
         }
     }

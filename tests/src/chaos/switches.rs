@@ -2,17 +2,17 @@
 
 use super::case::Case;
 use super::judge::{self, Evidence};
+use super::prepare::{Prepared, prepare};
 use super::scene::{ChaosError, Scene};
 use super::table::Line;
-use super::trial::{next, text};
+use super::trial::text;
 use std::time::Instant;
 
-pub(super) async fn run(scene: &mut Scene, case: &Case, count: usize) -> Result<Line, ChaosError> {
-    let before = scene.at_rest().await?;
+pub(super) async fn run(scene: &mut Scene, case: &Case, count: usize, host: usize) -> Result<Line, ChaosError> {
+    let Prepared { before, version: there, mut faults } = prepare(scene, host).await?;
     let here = text(&before["services"][0]["version"]);
-    let there = next(&here);
     let mut path = vec![here.clone()];
-    let (mut code, mut faults) = (None, Vec::new());
+    let mut code = None;
     for turn in 0..count {
         let (arguments, to) = match turn % 2 {
             0 => (vec!["deploy", "web", "--version", there], there),

@@ -2,6 +2,7 @@
 
 use super::case::{Case, Side, Strike};
 use super::judge::{self, Evidence};
+use super::prepare::{Prepared, prepare};
 use super::scene::{CONVERGE_LIMIT, ChaosError, Scene};
 use super::strike::{self, Standing, candidates, program};
 use super::switches;
@@ -17,26 +18,19 @@ const REACH_LIMIT: Duration = Duration::from_secs(60);
 const COMMAND_LIMIT: Duration = Duration::from_secs(150);
 /// For as long a process that has not promised is left standing, in case somebody counts on it all the same.
 const TEMPT_FOR: Duration = Duration::from_millis(1500);
-/// For containers of the release before to be gone, so that its image can be.
-const CLEAR_LIMIT: Duration = Duration::from_secs(60);
 /// How often a waiting caller looks.
 const LOOK_EVERY: Duration = Duration::from_millis(10);
-/// Containers of a host at rest: what is served, and the way back.
-const CONTAINERS_AT_REST: usize = 2;
 
 pub(super) async fn run(scene: &mut Scene, case: &Case, number: usize) -> Result<Line, ChaosError> {
     let host = number % scene.fleet.hosts().len();
     match case {
         Case::Strike(strike) => struck(scene, case, strike, host).await,
-        Case::Switches(count) => switches::run(scene, case, *count).await,
+        Case::Switches(count) => switches::run(scene, case, *count, host).await,
     }
 }
 
 async fn struck(scene: &mut Scene, case: &Case, strike: &Strike, host: usize) -> Result<Line, ChaosError> {
-    let before = scene.at_rest().await?;
-    let serving = text(&before["services"][0]["version"]);
-    let version = next(&serving);
-    make_room(scene, host, version).await?;
+    let Prepared { before, version, mut faults } = prepare(scene, host).await?;
     for machine in scene.fleet.machines() {
         machine.points().disarm();
     }
@@ -49,7 +43,6 @@ async fn struck(scene: &mut Scene, case: &Case, strike: &Strike, host: usize) ->
     let deployment = tokio::spawn(child.wait_with_output());
 
     let standing = wait_reached(scene, strike, host).await;
-    let mut faults = Vec::new();
     let standing = match standing {
         Some(standing) => standing,
         None => {
@@ -88,37 +81,6 @@ async fn struck(scene: &mut Scene, case: &Case, strike: &Strike, host: usize) ->
     Ok(judge::judge(case, &evidence, converged, faults))
 }
 
-/// Round and round: of three versions the next one never stands warm beside the one that serves.
-pub(super) fn next(serving: &str) -> &'static str {
-    match serving {
-        "v1" => "v2",
-        "v2" => "v3",
-        _ => "v1",
-    }
-}
-
-/// The struck host has to fetch the image again, as it would a new one.
-async fn make_room(scene: &Scene, host: usize, version: &str) -> Result<(), ChaosError> {
-    let deadline = Instant::now() + CLEAR_LIMIT;
-    let docker = scene.fleet.docker(host)?;
-    let all = || bollard::query_parameters::ListContainersOptionsBuilder::new().all(true).build();
-    loop {
-        let there = docker.list_containers(Some(all())).await.map(|all| all.len());
-        if there.as_ref().is_ok_and(|count| *count <= CONTAINERS_AT_REST) {
-            break;
-        }
-        if Instant::now() >= deadline {
-            let what = format!(
-                "only {CONTAINERS_AT_REST} containers on {} (there: {there:?})",
-                scene.fleet.hosts()[host].name()
-            );
-            return Err(NetFleetError::Deadline { what, limit: CLEAR_LIMIT }.into());
-        }
-        tokio::time::sleep(LOOK_EVERY).await;
-    }
-    Ok(scene.fleet.forget_image(host, version).await?)
-}
-
 async fn wait_reached(scene: &Scene, strike: &Strike, host: usize) -> Option<Standing> {
     let deadline = Instant::now() + REACH_LIMIT;
     loop {
@@ -145,15 +107,18 @@ async fn wait_reached(scene: &Scene, strike: &Strike, host: usize) -> Option<Sta
 async fn wait_for_parts(scene: &Scene, host: usize) -> Result<(), ChaosError> {
     let deadline = Instant::now() + CONVERGE_LIMIT;
     let struck = &scene.fleet.hosts()[host];
-    let docker = scene.fleet.docker(host)?;
-    while !strike::is_nginx_whole(struck) || docker.ping().await.is_err() {
+    loop {
+        // Its socket is not there either while it is.
+        let docker = async { scene.fleet.docker(host).ok()?.ping().await.ok() };
+        if strike::is_nginx_whole(struck) && docker.await.is_some() {
+            return Ok(());
+        }
         if Instant::now() >= deadline {
             let what = format!("one nginx with workers of its own and an answer of Docker on {}", struck.name());
             return Err(NetFleetError::Deadline { what, limit: CONVERGE_LIMIT }.into());
         }
         tokio::time::sleep(LOOK_EVERY).await;
     }
-    Ok(())
 }
 
 /// While the host stands where it has promised or acknowledged nothing, nobody may act as if it had.
