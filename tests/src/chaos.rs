@@ -7,6 +7,7 @@ mod scene;
 mod logs;
 mod prepare;
 mod strike;
+mod mid_start;
 mod judge;
 mod trial;
 mod switches;

@@ -1,5 +1,6 @@
 //! What is tried: a fault, and the moment of a deployment at which it strikes; and many switches without one.
 
+use crate::netfleet::Moment;
 use std::fmt;
 
 /// Whose step it is.
@@ -130,8 +131,19 @@ pub enum Fault {
 pub enum Case {
     /// A fault while a deployment runs.
     Strike(Strike),
+    /// The struck host's dockerd dies while it starts a container.
+    MidStart(Begun, Moment),
     /// No fault: so many switches, to the next version and back to the one that stands warm.
     Switches(usize),
+}
+
+/// What is being started.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Begun {
+    /// The container of the next release, by a deployment.
+    Next,
+    /// The container that takes the traffic, which died.
+    Served,
 }
 
 /// A fault, and the moment at which it strikes.
@@ -178,13 +190,14 @@ impl Case {
     pub fn excuse(&self) -> Option<&'static str> {
         match self {
             Self::Strike(strike) => strike.excuse(),
-            Self::Switches(_) => None,
+            Self::MidStart(Begun::Served, _) => Some("what it serves is not there until it is started again"),
+            Self::MidStart(Begun::Next, _) | Self::Switches(_) => None,
         }
     }
 
     /// Its name as a file's.
     pub fn file_name(&self) -> String {
-        self.to_string().replace([' ', ':', '-'], "_")
+        self.to_string().replace([' ', ':', ',', '-'], "_")
     }
 }
 
@@ -192,6 +205,17 @@ impl fmt::Display for Case {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Strike(strike) => strike.fmt(f),
+            Self::MidStart(begun, moment) => {
+                let begun = match begun {
+                    Begun::Next => "the next",
+                    Begun::Served => "the served",
+                };
+                let moment = match moment {
+                    Moment::Made => "made",
+                    Moment::Running => "runs",
+                };
+                write!(f, "kill dockerd: starting {begun}, {moment}")
+            }
             Self::Switches(count) => write!(f, "no fault: {count} switches back and forth"),
         }
     }
@@ -231,8 +255,8 @@ impl fmt::Display for Link {
     }
 }
 
-/// The whole matrix: 114 deaths right after a point, 38 right before one, 32 cuts, 8 losses of power. And many switches
-/// without a fault.
+/// The whole matrix: 114 deaths right after a point, 38 right before one, 32 cuts, 8 losses of power, 4 deaths in the
+/// middle of a start. And many switches without a fault.
 pub fn all() -> Vec<Case> {
     let mut strikes = Vec::new();
     for (step, side) in STEPS {
@@ -250,7 +274,9 @@ pub fn all() -> Vec<Case> {
         strikes.extend(PHASES.map(|each| phase(each, Fault::Cut(link))));
     }
     strikes.extend(PHASES.map(|each| phase(each, Fault::Reboot)));
-    strikes.into_iter().map(Case::Strike).chain([Case::Switches(SWITCHES)]).collect()
+    let starts = [Begun::Next, Begun::Served].into_iter();
+    let starts = starts.flat_map(|begun| [Moment::Made, Moment::Running].map(|moment| Case::MidStart(begun, moment)));
+    strikes.into_iter().map(Case::Strike).chain(starts).chain([Case::Switches(SWITCHES)]).collect()
 }
 
 /// The few that every change is tried with: each side, each kind of fault, the moments that matter most.
@@ -276,7 +302,7 @@ mod tests {
     fn the_matrix_is_whole_and_has_no_case_twice() {
         let cases = all();
         let names: BTreeSet<_> = cases.iter().map(Case::to_string).collect();
-        assert_eq!((cases.len(), names.len()), (114 + 38 + 32 + 8 + 1, 193));
+        assert_eq!((cases.len(), names.len()), (114 + 38 + 32 + 8 + 4 + 1, 197));
         assert_eq!(core().len(), 7);
     }
 

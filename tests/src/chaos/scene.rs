@@ -17,6 +17,10 @@ const WARM_LIMIT: Duration = Duration::from_secs(60);
 /// For a fleet to be as if nothing had happened, from the last repair on. A host that boots has a Docker to start and
 /// waits 15 s at most for its containers; a new leader waits for a lease of 5 s, twice at most.
 pub(super) const CONVERGE_LIMIT: Duration = Duration::from_secs(90);
+/// Asks for as many deployments as are kept.
+const HISTORY: [&str; 5] = ["history", "web", "--limit", "50", "--json"];
+/// For the end of a watch, which is 10 s long where the spec says nothing.
+const WATCH_LIMIT: Duration = Duration::from_secs(30);
 
 /// Why a case could not be carried through.
 #[derive(Debug, thiserror::Error)]
@@ -94,10 +98,20 @@ impl Scene {
         Ok(self.fleet.wait_for(what, CONVERGE_LIMIT, &["status", "--json"], |answer| is_at_rest(answer, hosts)).await?)
     }
 
+    /// Waits until no container's death leads to a rollback any more: the latest deployment may have been aborted while
+    /// the one before it is watched.
+    pub(super) async fn watch_is_over(&self) -> Result<(), ChaosError> {
+        let is_over = |answer: &Value| {
+            let all = answer["deployments"].as_array().cloned().unwrap_or_default();
+            all.iter().all(|deployment| deployment["phase"] != "watching")
+        };
+        self.fleet.wait_for("the end of the watch", WATCH_LIMIT, &HISTORY, is_over).await?;
+        Ok(())
+    }
+
     /// Deployments of the sample service, newest first.
     pub(super) async fn history(&self) -> Result<Vec<Value>, ChaosError> {
-        let arguments = ["history", "web", "--limit", "50", "--json"];
-        let answer = self.fleet.wait_for("an answer", CONVERGE_LIMIT, &arguments, |_| true).await?;
+        let answer = self.fleet.wait_for("an answer", CONVERGE_LIMIT, &HISTORY, |_| true).await?;
         Ok(answer["deployments"].as_array().cloned().unwrap_or_default())
     }
 

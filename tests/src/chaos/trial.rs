@@ -2,6 +2,7 @@
 
 use super::case::{Case, Side, Strike};
 use super::judge::{self, Evidence};
+use super::mid_start;
 use super::prepare::{Prepared, prepare};
 use super::scene::{CONVERGE_LIMIT, ChaosError, Scene};
 use super::strike::{self, Standing, candidates, program};
@@ -25,6 +26,7 @@ pub(super) async fn run(scene: &mut Scene, case: &Case, number: usize) -> Result
     let host = number % scene.fleet.hosts().len();
     match case {
         Case::Strike(strike) => struck(scene, case, strike, host).await,
+        Case::MidStart(begun, moment) => mid_start::run(scene, case, (*begun, *moment), host).await,
         Case::Switches(count) => switches::run(scene, case, *count, host).await,
     }
 }
@@ -104,7 +106,7 @@ async fn wait_reached(scene: &Scene, strike: &Strike, host: usize) -> Option<Sta
 
 /// What a strike costs is this case's, not the next one's: a master that was killed leaves a worker that serves on until
 /// the agent has looked, and a Docker that was killed is not missed where everything is done.
-async fn wait_for_parts(scene: &Scene, host: usize) -> Result<(), ChaosError> {
+pub(super) async fn wait_for_parts(scene: &Scene, host: usize) -> Result<(), ChaosError> {
     let deadline = Instant::now() + CONVERGE_LIMIT;
     let struck = &scene.fleet.hosts()[host];
     loop {
