@@ -47,7 +47,7 @@ pub trait Engine: Send + Sync + 'static {
     /// Creates a container, stopped. A leftover of ours under the same name with the same labels is
     /// adopted; one of ours with others is removed first; one that is not ours is an error.
     async fn create(&self, request: &CreateRequest<'_>) -> Result<String, EngineError>;
-    /// Starts it. Starting twice is fine. One that Docker has lost track of is refused.
+    /// Starts it. Starting twice is fine. One that Docker has lost track of, or something is left of, is refused.
     async fn start(&self, id: &str) -> Result<(), EngineError>;
     /// SIGTERM (or what the image names as its stop signal), then SIGKILL after the grace period, which is
     /// rounded up to whole seconds. Stopping what is stopped or gone is fine.
@@ -65,9 +65,9 @@ pub trait Engine: Send + Sync + 'static {
     /// Containers whose processes have one of these addresses of the network, whatever Docker says of them: it may
     /// have lost track of one, see [`Occupant`].
     async fn occupants(&self, network: &str, addresses: &[Ipv4Addr]) -> Result<Vec<Occupant>, EngineError>;
-    /// Kills what runs of it, past Docker. It need not be possible to start it again, only to remove it and to make
-    /// another.
-    async fn evict(&self, occupant: &Occupant) -> Result<(), EngineError>;
+    /// Kills what is left of a container, past Docker. It need not be possible to start it again, only to remove it and
+    /// to make another.
+    async fn evict(&self, id: &str) -> Result<(), EngineError>;
     /// Deaths of this host's containers from now on. Ends when the connection to Docker ends.
     async fn events(&self, host: &HostId) -> Result<BoxStream<'static, EngineEvent>, EngineError>;
 }
@@ -246,7 +246,7 @@ pub enum EngineError {
     /// What runs on this host cannot be seen.
     #[error(
         "the processes of this host cannot be seen ({detail}), so that a container that Docker lost track of would not \
-         be found; let the agent see them: `ProtectProc=default` in its unit, no `hidepid` for /proc"
+         be found; let the agent see them: `ProtectProc=default` and CAP_KILL in its unit, no `hidepid` for /proc"
     )]
     Blind {
         /// Why not.

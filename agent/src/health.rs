@@ -8,7 +8,7 @@ mod wait;
 mod monitor;
 
 pub use monitor::{Change, Monitor};
-pub use probe::NetworkProber;
+pub use probe::{NetworkProber, REFUSED};
 pub use wait::{HealthReport, ProbeLog, ProbeReport, Reason, Unhealthy, wait_until_healthy};
 
 use crate::release::Healthcheck;

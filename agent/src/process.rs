@@ -30,8 +30,8 @@ impl Process {
         self.pid.as_raw_nonzero().get()
     }
 
-    /// It holds nothing any more. A process that dies leaves its name and its control group first, and what it holds
-    /// later.
+    /// It holds nothing any more. A process that dies leaves its name first, by which it is known, and what it holds
+    /// later; until it is reaped it can be seen.
     pub(crate) fn has_ended(&self) -> bool {
         let mut ended = [PollFd::new(&self.handle, PollFlags::IN)];
         matches!(poll(&mut ended, Some(&Timespec::default())), Ok(1..))

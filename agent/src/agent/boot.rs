@@ -4,13 +4,13 @@ use super::ready::{Heard, Word, forget_earlier_boots};
 use super::{Agent, Happening};
 use crate::docker::EngineError;
 use crate::executor::job::Turns;
-use crate::executor::{Edge, Tools};
+use crate::executor::{Edge, Tools, vacate};
 use crate::hand::{self, Answer, Asked, Exit, Request};
 use crate::journal::{Journal, JournalError};
 use crate::nginx::{Proxy, Readiness};
 use crate::retired::Clocks;
 use crate::session::{self, Versions};
-use crate::state::{HostState, StateError, Written};
+use crate::state::{HostState, Standing, StateError, Written};
 use crate::world::{Settings, World};
 use cutover::Incarnation;
 use cutover::ids::ServiceName;
@@ -18,6 +18,7 @@ use cutover::message::Slot;
 use cutover::participant::Participant;
 use futures_util::StreamExt;
 use std::collections::BTreeMap;
+use std::net::SocketAddrV4;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -295,18 +296,33 @@ impl Agent {
         let deadline = Instant::now() + SERVED_WITHIN;
         while Instant::now() < deadline {
             let all = self.world.engine.list(&self.tools.host).await.unwrap_or_default();
-            let runs = |mooring: &crate::state::Mooring| {
+            let runs = |mooring: &&crate::state::Mooring| {
                 all.iter().any(|facts| {
                     (&facts.labels.service, facts.labels.berth) == (&mooring.0, mooring.1)
                         && facts.condition == crate::docker::Condition::Running
                 })
             };
-            if served.iter().all(runs) {
+            let others = served.iter().filter(|mooring| !runs(mooring));
+            // Docker may have lost track of what serves.
+            let answer = futures_util::future::join_all(others.map(|mooring| self.answers(mooring))).await;
+            if answer.iter().all(|answers| *answers) {
                 return;
             }
             tokio::time::sleep(Duration::from_millis(50)).await;
         }
         tracing::warn!("some served containers do not run yet; nginx starts all the same");
+    }
+
+    /// Nobody knocks where nobody is: see [`vacate::strays`].
+    async fn answers(&self, mooring: &crate::state::Mooring) -> bool {
+        let Some((_, Standing { release, .. })) = self.state.moored(mooring) else { return false };
+        let each = release.containers.iter().map(|container| async {
+            let Some(address) = self.state.addresses.get(&mooring.0, &container.name, mooring.1) else { return false };
+            let check = &container.healthcheck;
+            let is_there = vacate::strays(&self.tools, &[address]).await.is_ok_and(|strays| !strays.is_empty());
+            is_there && self.tools.prober.probe(SocketAddrV4::new(address, check.port), check).await.is_ok()
+        });
+        futures_util::future::join_all(each).await.into_iter().all(|answers| answers)
     }
 
     /// A switch on disk that the journal does not know of stands, and is applied once nginx was seen following: it

@@ -2,7 +2,7 @@
 
 use super::{Agent, Happening, Kept};
 use crate::berth::Berth;
-use crate::docker::{ContainerFacts, Labels};
+use crate::docker::{Condition, ContainerFacts, Labels};
 use crate::executor::edge::Routes;
 use crate::executor::job::Turn;
 use crate::executor::keep::{Health, Keeper};
@@ -191,13 +191,22 @@ impl Agent {
         }
         self.swept = Instant::now();
         let (tools, events) = (self.tools.clone(), self.events.clone());
-        let addresses = self.state.addresses.all();
+        let kept: BTreeSet<_> =
+            self.state.standing().filter_map(|(_, standing)| self.known_addresses(standing)).flatten().collect();
+        let all = self.state.addresses.all();
         tokio::spawn(async move {
             let Ok(there) = tools.engine.list(&tools.host).await else { return };
+            let is_running = |address: &Ipv4Addr| {
+                there.iter().any(|facts| facts.condition == Condition::Running && facts.is_at(*address))
+            };
+            // Where something stands, what Docker does not know may be what serves: there its keeper decides, unless
+            // somebody shares the address with it.
+            let addresses: Vec<_> =
+                all.into_iter().filter(|address| !kept.contains(address) || is_running(address)).collect();
+            drop(events.send(Happening::Listed(there)));
             if let Err(error) = vacate::sweep(&tools, &addresses).await {
                 tracing::warn!(%error, "cannot end what Docker lost track of; tried again with the next look");
             }
-            drop(events.send(Happening::Listed(there)));
         });
     }
 

@@ -294,19 +294,19 @@ async fn knows_who_has_an_address_and_ends_it(bench: &Bench) {
 
     bench.engine.start(&id).await.unwrap();
     let occupant = Occupant { id: id.clone(), address: ours };
-    assert_eq!(bench.engine.occupants(network, &[free, ours]).await, Ok(vec![occupant.clone()]));
+    assert_eq!(bench.engine.occupants(network, &[free, ours]).await, Ok(vec![occupant]));
     assert_eq!(bench.engine.occupants(network, &[free]).await, Ok(Vec::new()));
     assert_eq!(bench.engine.occupants("contract-no-such-network", &[ours]).await, Ok(Vec::new()));
     assert!(bench.prober.is_anybody(ours).await && !bench.prober.is_anybody(free).await);
 
-    bench.engine.evict(&occupant).await.unwrap();
+    bench.engine.evict(&id).await.unwrap();
     assert_eq!(bench.engine.occupants(network, &[ours]).await, Ok(Vec::new()));
     until_exited(bench, &id).await;
     let until = Instant::now() + PATIENCE;
     while bench.prober.is_anybody(ours).await {
         assert!(Instant::now() < until, "its address is not free");
     }
-    bench.engine.evict(&occupant).await.expect("ending what is gone is fine");
+    bench.engine.evict(&id).await.expect("ending what is gone is fine");
     bench.engine.remove(&id).await.unwrap();
     let next = bench.create(&bench.container(&pin)).await.unwrap();
     bench.engine.start(&next).await.expect("its address is the next one's");

@@ -101,11 +101,19 @@ pub enum Fault {
     Slow(Duration),
     /// It is done, and the answer is lost.
     ReplyLost,
-    /// Of a start: the daemon is killed in the middle, and the next one does not know that it runs.
-    KilledMeanwhile {
-        /// It is its program that runs. Else it stands before it, and nobody listens.
-        serves: bool,
-    },
+    /// Of a start: the daemon is killed in the middle, and the next one does not know how far it came.
+    KilledMeanwhile(Left),
+}
+
+/// What is left of a start that was broken off. In any case the container cannot be started under its id any more.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Left {
+    /// No process.
+    Nothing,
+    /// One that waits to become the program: it has the address, and nobody listens.
+    Waiting,
+    /// The program.
+    Program,
 }
 
 /// A Docker in memory. Clones are the same one.
@@ -257,7 +265,7 @@ impl FakeEngine {
         tokio::task::yield_now().await;
         let fault = self.faults().get(&call).cloned();
         match fault {
-            None | Some(Fault::ReplyLost | Fault::KilledMeanwhile { .. }) => Ok(()),
+            None | Some(Fault::ReplyLost | Fault::KilledMeanwhile(_)) => Ok(()),
             Some(Fault::Slow(pause)) => {
                 tokio::time::sleep(pause).await;
                 Ok(())
@@ -326,7 +334,7 @@ impl Engine for FakeEngine {
     async fn start(&self, id: &str) -> Result<(), EngineError> {
         let fault = self.faults().get(&Call::Start).cloned();
         self.call(Call::Start, |state, now| match fault {
-            Some(Fault::KilledMeanwhile { serves }) => state.start_and_forget(id, now, serves),
+            Some(Fault::KilledMeanwhile(left)) => state.start_and_forget(id, now, left),
             None | Some(Fault::Hang | Fault::Refuse(_) | Fault::Unreachable | Fault::Slow(_) | Fault::ReplyLost) => {
                 state.start(id, now)
             }
@@ -375,9 +383,9 @@ impl Engine for FakeEngine {
         Ok(self.state().occupants(network, addresses))
     }
 
-    async fn evict(&self, occupant: &Occupant) -> Result<(), EngineError> {
+    async fn evict(&self, id: &str) -> Result<(), EngineError> {
         tokio::task::yield_now().await;
-        self.state().evict(&occupant.id);
+        self.state().evict(id);
         self.shared.changed.notify_waiters();
         Ok(())
     }

@@ -121,16 +121,19 @@ impl DockerEngine {
     }
 }
 
+/// For the kernel to say what runs. It takes milliseconds, but a process that hangs may keep what is asked of it.
+const PROCESSES_LIMIT: Duration = Duration::from_secs(20);
+
 /// Reads and waits where nothing else waits for it.
 async fn aside<T: Send + 'static>(
     work: impl FnOnce() -> Result<T, EngineError> + Send + 'static,
 ) -> Result<T, EngineError> {
-    tokio::task::spawn_blocking(work).await.unwrap_or_else(|error| {
-        Err(EngineError::Refused {
-            operation: "looking at this host's processes".to_owned(),
-            detail: error.to_string(),
-        })
-    })
+    let failed = |detail| EngineError::Refused { operation: "looking at this host's processes".to_owned(), detail };
+    match tokio::time::timeout(PROCESSES_LIMIT, tokio::task::spawn_blocking(work)).await {
+        Ok(Ok(outcome)) => outcome,
+        Ok(Err(error)) => Err(failed(error.to_string())),
+        Err(_) => Err(failed(format!("no answer of /proc within {PROCESSES_LIMIT:?}"))),
+    }
 }
 
 /// Where registry logins are looked for, the first file with a fitting entry wins:
@@ -229,13 +232,12 @@ impl Engine for DockerEngine {
         let Some(bridge) = self.watched(network::bridge(&client, &self.limits, network).await)? else {
             return Ok(Vec::new());
         };
-        let is_ours = move |occupant: &Occupant| occupants::is_behind(&bridge, occupant);
-        aside(move || Ok(found.into_iter().filter(is_ours).collect())).await
+        aside(move || Ok(occupants::behind(&bridge, found))).await
     }
 
-    async fn evict(&self, occupant: &Occupant) -> Result<(), EngineError> {
-        let occupant = occupant.clone();
-        aside(move || occupants::evict(&occupant)).await
+    async fn evict(&self, id: &str) -> Result<(), EngineError> {
+        let id = call::checked("a container", id)?.to_owned();
+        aside(move || occupants::evict(&id)).await
     }
 
     async fn events(&self, host: &HostId) -> Result<BoxStream<'static, EngineEvent>, EngineError> {

@@ -2,7 +2,7 @@
 
 use super::clear::clear;
 use super::job::{Failure, JobService, Step, Tools};
-use super::vacate::{strays, vacate};
+use super::vacate::{start_or_remove, strays, vacate};
 use crate::docker::{Condition, ContainerFacts, CreateRequest, Labels};
 use crate::health;
 use crate::release::{Container, Release};
@@ -108,7 +108,9 @@ async fn make(
     found: Option<&ContainerFacts>,
     step: &(dyn Fn(Step) + Send + Sync),
 ) -> Result<String, Failure> {
-    if let Some(facts) = found {
+    if let Some(facts) = found
+        && (facts.condition == Condition::Running || start_or_remove(tools, &facts.id).await?.is_some())
+    {
         return Ok(facts.id.clone());
     }
     crashpoint!("before_pull");

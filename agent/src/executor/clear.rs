@@ -1,12 +1,11 @@
 //! Taking away what no longer has a place. Nothing here decides what that is.
 
 use super::job::Tools;
-use super::vacate::{evict, strays};
-use crate::docker::{ContainerFacts, EngineError};
+use crate::docker::{Condition, ContainerFacts, EngineError};
 use crate::state::Standing;
 use bgctl_proto::crashpoint;
 use futures_util::future::try_join_all;
-use std::net::{Ipv4Addr, SocketAddrV4};
+use std::net::SocketAddrV4;
 use std::time::Duration;
 
 /// Of a container whose release is not known any more.
@@ -28,11 +27,6 @@ pub async fn clear(
     crashpoint!("before_drain_start");
     tools.traffic.drained(addresses, drain).await;
     crashpoint!("after_drain_end");
-    // While Docker still knows their ids: what it has lost track of cannot be stopped.
-    let theirs: Vec<Ipv4Addr> = containers.iter().flat_map(|facts| facts.addresses.iter().copied()).collect();
-    let mut lost = strays(tools, &theirs).await?;
-    lost.retain(|stray| containers.iter().any(|facts| facts.id == stray.id));
-    evict(tools, &lost).await?;
     try_join_all(containers.iter().map(|facts| async {
         let container =
             standing.filter(|standing| standing.release.digest == facts.labels.release).and_then(|standing| {
@@ -40,7 +34,11 @@ pub async fn clear(
             });
         let grace = container.map_or(GRACE_UNKNOWN, |container| container.stop_grace_period);
         crashpoint!("before_remove");
-        tools.engine.stop(&facts.id, grace).await?;
+        match facts.condition {
+            Condition::Running => tools.engine.stop(&facts.id, grace).await?,
+            // What Docker has lost track of it cannot stop.
+            Condition::Created | Condition::Exited { .. } => tools.engine.evict(&facts.id).await?,
+        }
         tools.engine.remove(&facts.id).await?;
         crashpoint!("after_remove");
         Ok::<_, EngineError>(())

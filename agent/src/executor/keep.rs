@@ -2,10 +2,10 @@
 //! policies forget colours, and some of them bring back what was stopped on purpose.
 
 use super::job::Tools;
-use super::vacate::{strays, vacate};
+use super::vacate::{end, start_or_remove, strays};
 use crate::berth::Berth;
 use crate::docker::{Condition, ContainerFacts, CreateRequest, EngineError, Labels};
-use crate::health::{Change, Monitor};
+use crate::health::{Change, Monitor, REFUSED};
 use crate::release::{Container, Release};
 use cutover::ids::{Colour, Generation};
 use std::net::{Ipv4Addr, SocketAddrV4};
@@ -123,72 +123,76 @@ impl Keeper {
             tracing::warn!(service = %self.release.service, colour = %self.colour, container = %container.name, "making a container anew that is off its network");
             self.tools.engine.remove(&facts.id).await?;
         }
-        if !found.as_ref().is_some_and(|facts| facts.condition == Condition::Running) {
-            self.vacate(index, container, &mut found).await?;
+        if found.as_ref().is_some_and(|facts| facts.condition == Condition::Running) {
+            return Ok(found.map(|facts| facts.id).unwrap_or_default());
         }
-        let id = match found {
-            Some(ContainerFacts { id, condition: Condition::Running, .. }) => return Ok(id),
-            Some(facts) => facts.id,
-            None => {
-                let labels = Labels {
-                    host: self.tools.host.clone(),
-                    service: self.release.service.clone(),
-                    container: container.name.clone(),
-                    colour: self.colour,
-                    berth: self.berth,
-                    generation: self.generation,
-                    release: self.release.digest,
-                };
-                let network = &self.tools.network;
-                let request = CreateRequest { labels, container, network, address: self.addresses[index] };
-                match self.tools.engine.create(&request).await {
-                    Ok(id) => id,
-                    // Pruned by hand: the registry may still have it.
-                    Err(EngineError::ImageMissing { .. }) => {
-                        self.tools.engine.pull(&container.pin, &|_| {}).await?;
-                        self.tools.engine.create(&request).await?
-                    }
-                    Err(error) => return Err(error),
-                }
-            }
-        };
+        self.vacate(index, container, &mut found).await?;
         tracing::info!(service = %self.release.service, colour = %self.colour, container = %container.name, "starting a container that does not run");
+        if let Some(facts) = found
+            && start_or_remove(&self.tools, &facts.id).await?.is_some()
+        {
+            return Ok(facts.id);
+        }
+        let id = self.create(index, container).await?;
         self.tools.engine.start(&id).await?;
         Ok(id)
     }
 
-    /// Its address is nobody's but its own. One of its own that Docker lost track of may serve: as long as it does, nobody
-    /// is served better by another one.
+    async fn create(&self, index: usize, container: &Container) -> Result<String, EngineError> {
+        let labels = Labels {
+            host: self.tools.host.clone(),
+            service: self.release.service.clone(),
+            container: container.name.clone(),
+            colour: self.colour,
+            berth: self.berth,
+            generation: self.generation,
+            release: self.release.digest,
+        };
+        let network = &self.tools.network;
+        let request = CreateRequest { labels, container, network, address: self.addresses[index] };
+        match self.tools.engine.create(&request).await {
+            // Pruned by hand: the registry may still have it.
+            Err(EngineError::ImageMissing { .. }) => {
+                self.tools.engine.pull(&container.pin, &|_| {}).await?;
+                self.tools.engine.create(&request).await
+            }
+            created => created,
+        }
+    }
+
+    /// Its address is nobody's but its own. Whoever is there may serve, and then it is what served here, whether Docker
+    /// says that it does not run or, after a prune, that there is no such container: nobody is served better by another.
     async fn vacate(
         &self,
         index: usize,
         container: &Container,
         found: &mut Option<ContainerFacts>,
     ) -> Result<(), EngineError> {
-        let address = self.addresses[index];
-        let lost = strays(&self.tools, &[address]).await?;
-        let own = found.as_ref().and_then(|facts| lost.iter().find(|stray| stray.id == facts.id));
-        if let Some(own) = own
-            && lost.len() == 1
+        let lost = strays(&self.tools, &[self.addresses[index]]).await?;
+        if let [stray] = &lost[..]
+            && found.as_ref().is_none_or(|facts| facts.id == stray.id)
             && self.answers(index, container).await
         {
-            return Err(EngineError::LostTrack { occupant: own.clone() });
+            return Err(EngineError::LostTrack { occupant: stray.clone() });
         }
-        vacate(&self.tools, &[address]).await?;
+        end(&self.tools, &lost).await?;
+        // It has to be made anew: what was ended past Docker is not always started again.
         if let Some(facts) = found.take_if(|facts| lost.iter().any(|stray| stray.id == facts.id)) {
             self.tools.engine.remove(&facts.id).await?;
         }
         Ok(())
     }
 
-    /// As bad as it must be for what serves to be called unhealthy, and not sooner.
+    /// As bad as it must be for what serves to be called unhealthy, and not sooner; what nobody listens behind has
+    /// never served.
     async fn answers(&self, index: usize, container: &Container) -> bool {
         let (check, address) = (&container.healthcheck, self.address(index, container));
         for _ in 0..check.retries.max(1) {
-            if self.tools.prober.probe(address, check).await.is_ok() {
-                return true;
+            match self.tools.prober.probe(address, check).await {
+                Ok(_) => return true,
+                Err(answer) if answer == REFUSED => return false,
+                Err(_) => tokio::time::sleep(check.interval.max(PROBE_PAUSE_SHORTEST)).await,
             }
-            tokio::time::sleep(PROBE_PAUSE_SHORTEST).await;
         }
         false
     }

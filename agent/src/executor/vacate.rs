@@ -18,22 +18,44 @@ const FREE_PAUSE: Duration = Duration::from_millis(10);
 /// nothing, nobody knocks: the kernel would remember for a second that nobody answers, and the first probe of what
 /// is started there would wait for that.
 ///
-/// What was ended past Docker cannot be started again, it has to be made anew: containerd and runc clear away what is
-/// left under its id when they come to it, and sometimes never.
-///
 /// # Errors
 /// [`EngineError::Taken`] when somebody answers all the same, whom nobody here knows.
 pub async fn vacate(tools: &Tools, addresses: &[Ipv4Addr]) -> Result<(), EngineError> {
-    let strays = strays(tools, addresses).await?;
-    evict(tools, &strays).await?;
+    end(tools, &strays(tools, addresses).await?).await
+}
+
+/// Ends these, and waits until nobody answers at their addresses.
+///
+/// # Errors
+/// As [`vacate`].
+pub async fn end(tools: &Tools, strays: &[Occupant]) -> Result<(), EngineError> {
+    for stray in strays {
+        tracing::warn!(%stray, "Docker lost track of what runs there when its daemon was killed; ending it");
+        tools.engine.evict(&stray.id).await?;
+    }
     for stray in strays {
         wait_until_free(tools, stray.address).await?;
     }
     Ok(())
 }
 
+/// Starts a container. One that was made before may not be startable under its id any more: a start that was broken off
+/// leaves things behind in containerd and runc, which clear them away when they come to it, and sometimes never. It is
+/// ended and removed then, so that it is made anew. None: that is what happened.
+pub async fn start_or_remove(tools: &Tools, id: &str) -> Result<Option<()>, EngineError> {
+    match tools.engine.start(id).await {
+        Err(EngineError::Refused { detail, .. }) => {
+            tracing::warn!(id, detail, "a container that was made before cannot be started; it is made anew");
+            tools.engine.evict(id).await?;
+            tools.engine.remove(id).await?;
+            Ok(None)
+        }
+        started => started.map(Some),
+    }
+}
+
 /// Whoever has one of these addresses and does not run, as Docker says. Nothing to see is nothing to end: what cannot
-/// be seen is told once a minute, see `docker_is`.
+/// be seen is told once a minute, among the warnings on Docker.
 pub async fn strays(tools: &Tools, addresses: &[Ipv4Addr]) -> Result<Vec<Occupant>, EngineError> {
     let occupants = match tools.engine.occupants(&tools.network, addresses).await {
         Err(EngineError::Blind { .. }) => return Ok(Vec::new()),
@@ -55,15 +77,6 @@ pub async fn strays(tools: &Tools, addresses: &[Ipv4Addr]) -> Result<Vec<Occupan
     Ok(strays)
 }
 
-/// Ends them.
-pub async fn evict(tools: &Tools, strays: &[Occupant]) -> Result<(), EngineError> {
-    for stray in strays {
-        tracing::warn!(%stray, "Docker lost track of what runs there when its daemon was killed; ending it");
-        tools.engine.evict(stray).await?;
-    }
-    Ok(())
-}
-
 /// Ends what Docker does not even list any more, at any of these addresses: nobody else ever would. The others have
 /// their keeper, or somebody who clears them away.
 pub async fn sweep(tools: &Tools, addresses: &[Ipv4Addr]) -> Result<(), EngineError> {
@@ -73,7 +86,11 @@ pub async fn sweep(tools: &Tools, addresses: &[Ipv4Addr]) -> Result<(), EngineEr
             forgotten.push(stray);
         }
     }
-    evict(tools, &forgotten).await
+    for stray in forgotten {
+        tracing::warn!(%stray, "ending what Docker has lost track of");
+        tools.engine.evict(&stray.id).await?;
+    }
+    Ok(())
 }
 
 async fn wait_until_free(tools: &Tools, address: Ipv4Addr) -> Result<(), EngineError> {

@@ -15,6 +15,9 @@ use std::time::Duration;
 use tokio::net::TcpStream;
 use tokio::time::{Instant, timeout};
 
+/// What a probe says of an address where nobody listens.
+pub const REFUSED: &str = "connection refused";
+
 /// Whoever has an address of a bridge on this host answers within a tenth of a millisecond; nobody is silence.
 const ANYBODY_LIMIT: Duration = Duration::from_millis(50);
 
@@ -80,7 +83,7 @@ fn is_bad_status(answer: &str) -> bool {
 
 fn connect_failure(error: &io::Error) -> String {
     if error.kind() == io::ErrorKind::ConnectionRefused {
-        return "connection refused".to_owned();
+        return REFUSED.to_owned();
     }
     if error.kind() == io::ErrorKind::HostUnreachable {
         return "no route to host".to_owned();

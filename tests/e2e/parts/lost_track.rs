@@ -16,7 +16,8 @@ const FIRST: usize = 2;
 #[tokio::test(flavor = "multi_thread")]
 async fn a_docker_that_dies_while_it_starts_a_container_and_does_not_know_it_any_more() {
     let stage = Stage::up(NetFleetOptions::default()).await;
-    let mut serving = "v1";
+    let mut serving = a_new_release_is_lost(&stage, Moment::Begun, "v1").await;
+    what_is_served_is_lost(&stage, Moment::Begun, serving).await;
     for moment in [Moment::Made, Moment::Running] {
         serving = a_new_release_is_lost(&stage, moment, serving).await;
         // To the address of the one that was lost comes another version: users tell which of the two they meet.
@@ -73,7 +74,7 @@ async fn what_is_served_is_lost(stage: &Stage, moment: Moment, serving: &str) {
             stage.shell(HOST, &["docker", "kill", &served]);
             is_lost = killed.await.unwrap_or_else(|error| panic!("{error}")).is_lost;
             match moment {
-                Moment::Made => nothing_is_unknown_to_docker(stage).await,
+                Moment::Begun | Moment::Made => nothing_is_unknown_to_docker(stage).await,
                 // It serves, and is let: it goes with the next release that comes to its address.
                 Moment::Running => {}
             }

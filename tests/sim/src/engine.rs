@@ -89,9 +89,9 @@ impl Engine for SimEngine {
         }
         self.fake.occupants(network, addresses).await
     }
-    async fn evict(&self, occupant: &Occupant) -> Result<(), EngineError> {
-        self.takes_away(&occupant.id);
-        self.fake.evict(occupant).await
+    async fn evict(&self, id: &str) -> Result<(), EngineError> {
+        self.takes_away(id);
+        self.fake.evict(id).await
     }
     async fn events(&self, host: &HostId) -> Result<BoxStream<'static, EngineEvent>, EngineError> {
         self.fake.events(host).await

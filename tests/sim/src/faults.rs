@@ -237,8 +237,8 @@ impl Faults {
                 host(who).engine.fake.restart_daemon(*live_restore);
                 true
             }
-            Fault::DockerKilledStarting(who, serves) => {
-                host(who).engine.fake.fail(Call::Start, DockerFault::KilledMeanwhile { serves: *serves });
+            Fault::DockerKilledStarting(who, left) => {
+                host(who).engine.fake.fail(Call::Start, DockerFault::KilledMeanwhile(*left));
                 true
             }
             Fault::DockerGone(who) => {

@@ -111,7 +111,7 @@ fn left_over(seen: &Seen, off: &BTreeSet<String>) -> Option<String> {
     let hosts = seen.engines.iter().filter(|(host, _)| !off.contains(host.as_str()));
     for (host, engine) in hosts {
         let Some(state) = seen.disks.get(host) else { continue };
-        // One that serves is left alone, with its container.
+        // One that it lists has its keeper, which leaves it alone while it serves.
         let listed = engine.listed(host);
         if let Some(stray) = engine.lost_track().iter().find(|stray| listed.iter().all(|facts| facts.id != stray.id)) {
             return Some(format!("{host} still has {stray}, which its Docker does not know"));

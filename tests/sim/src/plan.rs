@@ -4,7 +4,7 @@ use crate::etcd::Rates;
 use crate::fleet::{CONTROLLERS, HOSTS_MAX, PEOPLE, versions};
 use crate::net::ETCD;
 use crate::people::Command;
-use bgctl_agent::docker::fake::Call;
+use bgctl_agent::docker::fake::{Call, Left};
 use rand::rngs::SmallRng;
 use rand::seq::IndexedRandom;
 use rand::{Rng, SeedableRng};
@@ -82,8 +82,8 @@ pub enum Fault {
     ImagesPruned(String),
     /// Another machine under the same name.
     HostReplaced(String),
-    /// Docker is killed whenever it starts a container, and loses track of it: its program runs, or nobody listens.
-    DockerKilledStarting(String, bool),
+    /// Docker is killed whenever it starts a container, and loses track of what is left of it.
+    DockerKilledStarting(String, Left),
 }
 
 /// Every kind of fault, as coverage lists them, and as they are drawn: what comes last changes no plan of those before.
@@ -368,6 +368,9 @@ fn fault(chance: &mut SmallRng, kind: usize, hosts: usize) -> Fault {
         31 => Fault::ContainerKilled(host(chance)),
         32 => Fault::ImagesPruned(host(chance)),
         33 => Fault::HostReplaced(host(chance)),
-        _ => Fault::DockerKilledStarting(host(chance), chance.random_bool(0.5)),
+        _ => {
+            let left = [Left::Nothing, Left::Waiting, Left::Program];
+            Fault::DockerKilledStarting(host(chance), left.choose(chance).copied().unwrap_or(Left::Waiting))
+        }
     }
 }

@@ -2,6 +2,7 @@
 
 use crate::plan::{Fault, Moment, Plan, Scheduled};
 use async_trait::async_trait;
+use bgctl_agent::docker::fake::Left;
 use bgctl_controller::store::{Change, Leadership, Range, Reply, Store, StoreError, Transaction};
 use futures_util::stream::BoxStream;
 use serde_json::Value;
@@ -52,7 +53,7 @@ impl Sabotage {
                 Self::PromiseForgotten => (Moment::Promised, Duration::from_secs(1), Fault::CrashAgent(host)),
                 Self::AcknowledgedUnproven => (Moment::Opened, Duration::from_secs(8), Fault::NginxIgnores(host)),
                 Self::StraysUnseen => {
-                    (Moment::Opened, Duration::from_secs(1), Fault::DockerKilledStarting(host, false))
+                    (Moment::Opened, Duration::from_secs(1), Fault::DockerKilledStarting(host, Left::Waiting))
                 }
                 Self::VoteBeforeSync | Self::CommitBeforeStored | Self::NoEpochGuard => return,
             };

@@ -211,6 +211,7 @@ impl fmt::Display for Case {
                     Begun::Served => "the served",
                 };
                 let moment = match moment {
+                    Moment::Begun => "begun",
                     Moment::Made => "made",
                     Moment::Running => "runs",
                 };
@@ -275,7 +276,8 @@ pub fn all() -> Vec<Case> {
     }
     strikes.extend(PHASES.map(|each| phase(each, Fault::Reboot)));
     let starts = [Begun::Next, Begun::Served].into_iter();
-    let starts = starts.flat_map(|begun| [Moment::Made, Moment::Running].map(|moment| Case::MidStart(begun, moment)));
+    let starts = starts
+        .flat_map(|begun| [Moment::Begun, Moment::Made, Moment::Running].map(|moment| Case::MidStart(begun, moment)));
     strikes.into_iter().map(Case::Strike).chain(starts).chain([Case::Switches(SWITCHES)]).collect()
 }
 
@@ -302,7 +304,7 @@ mod tests {
     fn the_matrix_is_whole_and_has_no_case_twice() {
         let cases = all();
         let names: BTreeSet<_> = cases.iter().map(Case::to_string).collect();
-        assert_eq!((cases.len(), names.len()), (114 + 38 + 32 + 8 + 4 + 1, 197));
+        assert_eq!((cases.len(), names.len()), (114 + 38 + 32 + 8 + 6 + 1, 199));
         assert_eq!(core().len(), 7);
     }
 

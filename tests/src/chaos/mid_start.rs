@@ -59,7 +59,9 @@ async fn once(
     match (begun, moment) {
         // It serves, and is let: it goes with the next release that comes to its address.
         (Begun::Served, Moment::Running) => {}
-        (Begun::Next, _) | (Begun::Served, Moment::Made) => scene.fleet.wait_all_known(host, CONVERGE_LIMIT).await?,
+        (Begun::Next, _) | (Begun::Served, Moment::Begun | Moment::Made) => {
+            scene.fleet.wait_all_known(host, CONVERGE_LIMIT).await?
+        }
     }
     wait_for_parts(scene, host).await?;
     let after = scene.at_rest().await?;

@@ -7,6 +7,7 @@ use super::{Machine, NetFleetError, engine};
 use crate::images::has_status;
 use crate::process::Process;
 use rustix::process::Signal;
+use std::fs;
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -22,6 +23,9 @@ const KEEPER: &str = "containerd-shim";
 /// How far the start has come.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Moment {
+    /// The container's process has just been made and has no network yet: it ends for want of it, and what is left in
+    /// containerd keeps the container from being started for good.
+    Begun,
     /// The container's process is there, has its network, and waits for the word to become the program: whoever calls
     /// at its address is refused.
     Made,
@@ -35,7 +39,7 @@ pub enum Moment {
 pub struct MidStart {
     /// The container that was being started.
     pub container: String,
-    /// The next dockerd said that it does not run, and its process lived.
+    /// The next dockerd said that it does not run, and its process lived, or at least who keeps it.
     pub is_lost: bool,
 }
 
@@ -62,7 +66,10 @@ impl Machine {
             let deadline = Instant::now() + limit;
             loop {
                 // Before Docker is asked: afterwards somebody may have ended it because of the same answer.
-                let lives = struck.process.is_alive();
+                let lives = match moment {
+                    Moment::Begun => self.has_keeper(&struck.container),
+                    Moment::Made | Moment::Running => struck.process.is_alive(),
+                };
                 if let Some(runs) = self.is_said_to_run(&struck.container).await {
                     return Ok(MidStart { container: struck.container, is_lost: lives && !runs });
                 }
@@ -71,6 +78,13 @@ impl Machine {
                 }
                 tokio::time::sleep(LOOK_EVERY).await;
             }
+        })
+    }
+
+    fn has_keeper(&self, container: &str) -> bool {
+        self.processes(KEEPER).iter().any(|keeper| {
+            let words = fs::read(format!("/proc/{}/cmdline", keeper.pid)).unwrap_or_default();
+            words.split(|byte| *byte == 0).any(|word| word == container.as_bytes())
         })
     }
 
@@ -87,13 +101,16 @@ impl Machine {
 /// None: nothing was started within `limit`, or dockerd had ended by itself.
 fn strike(dockerd: Process, moment: Moment, group: &str, known: &[Contained], limit: Duration) -> Option<Contained> {
     let deadline = Instant::now() + limit;
-    let is_made = |one: &Contained| {
-        !known.contains(one) && one.process.parent().is_some_and(|parent| parent.name().starts_with(KEEPER))
-    };
+    let is_new = |one: &Contained| !known.contains(one);
+    let is_made = |one: &Contained| one.process.parent().is_some_and(|parent| parent.name().starts_with(KEEPER));
     // It ends with its machine too, when nobody waits for this any more.
     while dockerd.is_alive() && Instant::now() < deadline {
-        let found = contained(group).into_iter().find(is_made);
-        if let Some(found) = found.filter(|found| moment == Moment::Made || becomes_the_program(found.process)) {
+        let has_come = |one: &Contained| match moment {
+            Moment::Begun => true,
+            Moment::Made => is_made(one),
+            Moment::Running => is_made(one) && becomes_the_program(one.process),
+        };
+        if let Some(found) = contained(group).into_iter().filter(is_new).find(has_come) {
             return dockerd.signal(Signal::KILL).then_some(found);
         }
         thread::sleep(LOOK_EVERY);

@@ -2,13 +2,13 @@
 
 use super::*;
 use crate::docker::Condition;
-use crate::docker::fake::{Call, Fault};
+use crate::docker::fake::{Call, Fault, Left};
 
 /// Long enough for everything that is looked at each second, and for the sweep of leftovers.
 const A_WHILE: Duration = Duration::from_secs(45);
 
 /// v1 serves, and what Docker lost track of is its container.
-async fn served_by_a_stray(serves: bool) -> Host {
+async fn served_by(left: Left) -> Host {
     let host = Host::new();
     host.engine.ensure_network(&host.settings().network).await.expect("a network");
     let v1 = host.release("v1");
@@ -21,10 +21,10 @@ async fn served_by_a_stray(serves: bool) -> Host {
     host.write(&state).await;
     let id = host.engine.listed(&host.settings().host).remove(0).id;
     host.engine.kill(&id, 137, false);
-    host.engine.fail(Call::Start, Fault::KilledMeanwhile { serves });
+    host.engine.fail(Call::Start, Fault::KilledMeanwhile(left));
     host.engine.start(&id).await.expect_err("the daemon was killed");
     host.engine.heal(Call::Start);
-    assert_eq!(host.engine.lost_track().len(), 1);
+    assert_eq!(host.engine.lost_track().len(), usize::from(left != Left::Nothing));
     host
 }
 
@@ -45,7 +45,7 @@ fn condition(host: &Host) -> Vec<Condition> {
 
 #[tokio::test(start_paused = true)]
 async fn it_is_left_alone_while_it_serves_and_ended_when_it_does_not() {
-    let host = served_by_a_stray(true).await;
+    let host = served_by(Left::Program).await;
     run_for_a_while(&host, async || {
         assert_eq!(host.engine.lost_track().len(), 1, "users were served by it");
         let id = host.engine.lost_track().remove(0).id;
@@ -58,9 +58,33 @@ async fn it_is_left_alone_while_it_serves_and_ended_when_it_does_not() {
 
 #[tokio::test(start_paused = true)]
 async fn it_is_ended_and_started_again_where_it_does_not_serve() {
-    let host = served_by_a_stray(false).await;
+    let host = served_by(Left::Waiting).await;
     run_for_a_while(&host, async || {
         assert_eq!((host.engine.lost_track(), condition(&host)), (Vec::new(), vec![Condition::Running]));
+    })
+    .await;
+}
+
+/// There is no process, and what is left in containerd keeps it from being started for good.
+#[tokio::test(start_paused = true)]
+async fn what_cannot_be_started_under_its_id_any_more_is_made_anew() {
+    let host = served_by(Left::Nothing).await;
+    let before = host.engine.listed(&host.settings().host).remove(0).id;
+    run_for_a_while(&host, async || {
+        assert_eq!(condition(&host), [Condition::Running]);
+        assert_ne!(host.engine.listed(&host.settings().host).remove(0).id, before);
+    })
+    .await;
+}
+
+/// As `docker system prune` does to what does not run, as Docker says.
+#[tokio::test(start_paused = true)]
+async fn what_serves_and_was_pruned_from_docker_is_left_alone() {
+    let host = served_by(Left::Program).await;
+    let stray = host.engine.lost_track().remove(0);
+    host.engine.remove(&stray.id).await.expect("it is removed");
+    run_for_a_while(&host, async || {
+        assert_eq!((host.engine.lost_track(), condition(&host)), (vec![stray], Vec::new()));
     })
     .await;
 }
@@ -68,7 +92,7 @@ async fn it_is_ended_and_started_again_where_it_does_not_serve() {
 /// Somebody removed it from Docker, which lists nothing of it, and started another.
 #[tokio::test(start_paused = true)]
 async fn what_docker_does_not_even_list_is_swept_beside_what_serves() {
-    let host = served_by_a_stray(false).await;
+    let host = served_by(Left::Waiting).await;
     let id = host.engine.lost_track().remove(0).id;
     host.engine.remove(&id).await.expect("it is removed");
     let v1 = host.release("v1");

@@ -1,7 +1,7 @@
 //! The fake's networks and containers. Nothing here waits; what depends on time is given it.
 
 use super::images::Images;
-use super::{Behaviour, CreateRequest, EngineError, EngineEvent, Network};
+use super::{Behaviour, CreateRequest, EngineError, EngineEvent, Left, Network};
 use crate::docker::{Condition, ContainerFacts, Labels, Occupant, Subnet};
 use cutover::ids::HostId;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -19,6 +19,8 @@ pub(super) struct State {
     containers: BTreeMap<String, Container>,
     /// What runs and the daemon does not know of, by id.
     strays: BTreeMap<String, Container>,
+    /// What cannot be started under its id, because of what is left of it.
+    entangled: BTreeSet<String>,
     /// How often an address with two at it was asked: they answer by turns.
     asked_of_two: u64,
     created: u64,
@@ -142,7 +144,7 @@ impl State {
         if container.is_running() {
             return Ok(());
         }
-        if self.strays.contains_key(id) {
+        if self.entangled.contains(id) {
             return refuse("id already in use".to_owned());
         }
         let (network, address) = (&container.network, container.address);
@@ -165,14 +167,19 @@ impl State {
     }
 
     /// The daemon is killed before it has written down that it started this.
-    pub(super) fn start_and_forget(&mut self, id: &str, now: Duration, serves: bool) -> Result<(), EngineError> {
+    pub(super) fn start_and_forget(&mut self, id: &str, now: Duration, left: Left) -> Result<(), EngineError> {
         let is_new = self.containers.get(id).filter(|container| !container.is_running()).cloned();
         self.start(id, now)?;
         if let Some(before) = is_new
             && let Some(started) = self.containers.insert(id.to_owned(), before)
         {
-            let port = if serves { started.port } else { 0 };
-            self.strays.insert(id.to_owned(), Container { port, ..started });
+            self.entangled.insert(id.to_owned());
+            let stray = match left {
+                Left::Nothing => None,
+                Left::Waiting => Some(Container { port: 0, ..started }),
+                Left::Program => Some(started),
+            };
+            self.strays.extend(stray.map(|stray| (id.to_owned(), stray)));
         }
         self.boots += 1;
         Err(EngineError::Unreachable { detail: "the daemon was killed".to_owned() })
@@ -180,6 +187,7 @@ impl State {
 
     pub(super) fn lose_power(&mut self) {
         self.strays.clear();
+        self.entangled.clear();
         self.restart(false);
     }
 
@@ -197,7 +205,10 @@ impl State {
     }
 
     pub(super) fn evict(&mut self, id: &str) {
-        self.strays.remove(id);
+        let was_there = self.strays.remove(id).is_some() || self.containers.get(id).is_some_and(Container::is_running);
+        if was_there {
+            self.entangled.insert(id.to_owned());
+        }
         self.end(id, 137, false);
     }
 
@@ -217,6 +228,7 @@ impl State {
     pub(super) fn remove(&mut self, id: &str) {
         self.end(id, 137, false);
         self.containers.remove(id);
+        self.entangled.remove(id);
     }
 
     /// Ends a container if it runs.
@@ -354,7 +366,8 @@ impl State {
 
     fn insert(&mut self, container: Container) -> String {
         self.created += 1;
-        let id = format!("{:064x}", self.created);
+        // The number first: people are shown the beginning.
+        let id = format!("{:012x}{:052x}", self.created, 0);
         self.containers.insert(id.clone(), container);
         id
     }

@@ -110,7 +110,7 @@ async fn loses_track_of_what_it_started_as_it_was_killed() {
     let address = Ipv4Addr::new(10, 1, 2, 2);
     let id = create(&engine, serves()).await.unwrap();
     let mut events = engine.events(&host()).await.unwrap();
-    engine.fail(Call::Start, Fault::KilledMeanwhile { serves: true });
+    engine.fail(Call::Start, Fault::KilledMeanwhile(Left::Program));
     assert!(matches!(engine.start(&id).await, Err(EngineError::Unreachable { .. })));
     assert_eq!(timeout(SOON, events.next()).await.unwrap(), None, "the daemon is another");
     engine.heal(Call::Start);

@@ -2,15 +2,15 @@
 //! what it was starting (seen with 20.10): the process lives on behind its address, Docker says "created", and gives
 //! the address, and with it the MAC, to the next. Only /proc still knows.
 //!
-//! A process counts if it is a container's by its control group, has the address in its network namespace, and its
-//! shim is where our bridge is: the same address within another Docker, on a bridge of its own, is none of ours.
+//! A process counts if it is a container's by its control group and has the address in a network namespace of its own,
+//! and if the shim above it is where our bridge is: the same address within another Docker is none of ours.
 
 use super::EngineError;
-use crate::docker::Occupant;
+use crate::docker::{Occupant, short};
 use crate::process::{self, Process};
 use rustix::io::Errno;
 use rustix::process::{Pid, Signal};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::net::Ipv4Addr;
 use std::time::{Duration, Instant};
@@ -18,8 +18,11 @@ use std::time::{Duration, Instant};
 /// Length of a container's id, in hexadecimal digits.
 const ID_DIGITS: usize = 64;
 
-/// What the programs between containerd and a container are called, with a version behind it.
+/// What the programs between containerd and a container are called, as far as the kernel keeps a name.
 const SHIM: &str = "containerd-shim";
+
+/// Docker's namespace in containerd: others, such as Kubernetes', have their own.
+const NAMESPACE: [&[u8]; 2] = [b"-namespace", b"moby"];
 
 /// For the kernel to end what was killed. It takes milliseconds, but waits for a disk that hangs.
 const END_LIMIT: Duration = Duration::from_secs(10);
@@ -33,52 +36,67 @@ const SHIM_PAUSE: Duration = Duration::from_millis(10);
 /// How often the end of what was killed is looked at.
 const END_PAUSE: Duration = Duration::from_millis(2);
 
-/// The containers with a process that has one of these addresses. One look at /proc: some 20 µs a process.
+/// The containers with a process that has one of these addresses. One look at /proc: some 10 µs a process.
 pub(super) fn at(addresses: &[Ipv4Addr]) -> Result<Vec<Occupant>, EngineError> {
     // The first process is everybody's to see, unless nobody's are.
     fs::read("/proc/1/cgroup").map_err(|error| EngineError::Blind { detail: error.to_string() })?;
-    let mut first_of = BTreeMap::new();
+    let mut processes_of: BTreeMap<_, Vec<_>> = BTreeMap::new();
     for pid in process::all() {
         if let Some(id) = container_of(pid) {
-            first_of.entry(id).or_insert(pid);
+            processes_of.entry(id).or_default().push(pid);
         }
     }
-    let occupants = first_of.into_iter().filter_map(|(id, pid)| {
-        let theirs = local_addresses(&fs::read_to_string(file(pid, "net/fib_trie")).ok()?);
-        let address = theirs.into_iter().find(|address| addresses.contains(address))?;
+    let occupants = processes_of.into_iter().filter_map(|(id, pids)| {
+        // One that has ended and was not reaped has no network any more.
+        let theirs = pids.iter().find_map(|pid| fs::read_to_string(file(*pid, "net/fib_trie")).ok())?;
+        let address = local_addresses(&theirs).into_iter().find(|address| addresses.contains(address))?;
         Some(Occupant { id, address })
     });
     Ok(occupants.collect())
 }
 
-/// Whether the container's shim is in the network namespace that this bridge is in.
-pub(super) fn is_behind(bridge: &str, occupant: &Occupant) -> bool {
-    let name = format!("{bridge}:");
-    let has_bridge = |devices: &str| devices.lines().any(|line| line.trim_start().starts_with(&name));
-    let mut shims = process::all().filter(|pid| is_shim_of(*pid, &occupant.id));
-    shims.any(|pid| fs::read_to_string(file(pid, "net/dev")).is_ok_and(|devices| has_bridge(&devices)))
+/// Those whose shim is in the network namespace that this bridge is in, and they themselves are not.
+pub(super) fn behind(bridge: &str, occupants: Vec<Occupant>) -> Vec<Occupant> {
+    let mut behind = BTreeSet::new();
+    for pid in process::all() {
+        let (is_shim, id) = (is_named_shim(pid), container_of(pid));
+        if is_shim && has_device(pid, bridge) {
+            let words = fs::read(file(pid, "cmdline")).unwrap_or_default();
+            let of = occupants.iter().filter(|occupant| is_shim_of(&words, &occupant.id));
+            behind.extend(of.map(|occupant| (occupant.id.clone(), true)));
+        } else if let Some(id) = id.filter(|id| occupants.iter().any(|occupant| occupant.id == *id))
+            && has_device(pid, bridge)
+        {
+            behind.insert((id, false));
+        }
+    }
+    let is_behind = |id: &String| behind.contains(&(id.clone(), true)) && !behind.contains(&(id.clone(), false));
+    occupants.into_iter().filter(|occupant| is_behind(&occupant.id)).collect()
 }
 
 /// Kills the container's processes and, when they have ended, its shim, which would wait for ever for somebody who asks
 /// how they did.
-pub(super) fn evict(occupant: &Occupant) -> Result<(), EngineError> {
-    let id = occupant.id.as_str();
-    kill_all(occupant, &|pid| container_of(pid).is_some_and(|of| of == id))?;
+pub(super) fn evict(id: &str) -> Result<(), EngineError> {
+    let is_shim =
+        |pid: Pid| is_named_shim(pid) && fs::read(file(pid, "cmdline")).is_ok_and(|words| is_shim_of(&words, id));
+    kill_all(id, &|pid| container_of(pid).is_some_and(|of| of == id))?;
     let until = Instant::now() + SHIM_GRACE;
-    while process::all().any(|pid| is_shim_of(pid, id)) && Instant::now() < until {
+    while process::all().any(is_shim) && Instant::now() < until {
         std::thread::sleep(SHIM_PAUSE);
     }
-    kill_all(occupant, &|pid| is_shim_of(pid, id))
+    kill_all(id, &is_shim)
 }
 
-fn kill_all(occupant: &Occupant, is_it: &dyn Fn(Pid) -> bool) -> Result<(), EngineError> {
+fn kill_all(id: &str, is_it: &dyn Fn(Pid) -> bool) -> Result<(), EngineError> {
     let failed = |detail: String| EngineError::Refused {
-        operation: format!("ending {occupant}, which Docker has lost track of,"),
+        operation: format!("ending what is left of container {}", short(id)),
         detail,
     };
     let until = Instant::now() + END_LIMIT;
     loop {
-        let alive: Vec<_> = process::all().filter_map(|pid| Process::open(pid, is_it)).collect();
+        let found = process::all().filter_map(|pid| Process::open(pid, is_it));
+        // One that has ended and was not reaped is still to be seen.
+        let alive: Vec<_> = found.filter(|process| !process.has_ended()).collect();
         if alive.is_empty() {
             return Ok(());
         }
@@ -86,7 +104,12 @@ fn kill_all(occupant: &Occupant, is_it: &dyn Fn(Pid) -> bool) -> Result<(), Engi
             match process.signal(Signal::KILL) {
                 Ok(()) => {}
                 Err(error) if Errno::from_io_error(&error) == Some(Errno::SRCH) => {}
-                Err(error) => return Err(failed(format!("cannot kill process {}: {error}", process.pid()))),
+                Err(error) => {
+                    let pid = process.pid();
+                    return Err(failed(format!(
+                        "cannot kill process {pid} ({error}): the agent needs CAP_KILL, see its unit"
+                    )));
+                }
             }
         }
         while !alive.iter().all(Process::has_ended) {
@@ -102,8 +125,15 @@ fn container_of(pid: Pid) -> Option<String> {
     container_id(&fs::read_to_string(file(pid, "cgroup")).ok()?).map(str::to_owned)
 }
 
-fn is_shim_of(pid: Pid, id: &str) -> bool {
-    fs::read(file(pid, "cmdline")).is_ok_and(|words| is_shim(&words, id))
+/// Asked before its words are read: those of a process that hangs may never come.
+fn is_named_shim(pid: Pid) -> bool {
+    fs::read_to_string(file(pid, "comm")).is_ok_and(|name| name.trim_end() == SHIM)
+}
+
+fn has_device(pid: Pid, name: &str) -> bool {
+    let name = format!("{name}:");
+    let devices = fs::read_to_string(file(pid, "net/dev"));
+    devices.is_ok_and(|devices| devices.lines().any(|line| line.trim_start().starts_with(&name)))
 }
 
 fn file(pid: Pid, name: &str) -> String {
@@ -133,10 +163,10 @@ fn local_addresses(trie: &str) -> Vec<Ipv4Addr> {
 }
 
 /// In `/proc/PID/cmdline`: `containerd-shim-runc-v2 -namespace moby -id ID …`, a zero byte behind each word.
-fn is_shim(words: &[u8], id: &str) -> bool {
+fn is_shim_of(words: &[u8], id: &str) -> bool {
     let words: Vec<_> = words.split(|byte| *byte == 0).collect();
-    let program = words[0].rsplit(|byte| *byte == b'/').next().unwrap_or_default();
-    program.starts_with(SHIM.as_bytes()) && words.windows(2).any(|pair| pair == [b"-id", id.as_bytes()])
+    let says = |expected: [&[u8]; 2]| words.windows(2).any(|pair| pair == expected);
+    says(NAMESPACE) && says([b"-id", id.as_bytes()])
 }
 
 #[cfg(test)]
@@ -174,9 +204,9 @@ mod tests {
     #[test]
     fn a_shim_is_known_by_its_words() {
         let words = |text: &str| text.replace(' ', "\0").into_bytes();
-        assert!(is_shim(&words("/usr/bin/containerd-shim-runc-v2 -namespace moby -id ab -address /run/x"), "ab"));
-        assert!(!is_shim(&words("/usr/bin/containerd-shim-runc-v2 -namespace moby -id abc -address /run/x"), "ab"));
-        assert!(!is_shim(&words("/usr/bin/less -id ab"), "ab"));
-        assert!(!is_shim(b"", "ab"));
+        assert!(is_shim_of(&words("/usr/bin/containerd-shim-runc-v2 -namespace moby -id ab -address /run/x"), "ab"));
+        assert!(!is_shim_of(&words("/usr/bin/containerd-shim-runc-v2 -namespace moby -id abc -address /run/x"), "ab"));
+        assert!(!is_shim_of(&words("/usr/bin/containerd-shim-runc-v2 -namespace k8s.io -id ab -address /run/x"), "ab"));
+        assert!(!is_shim_of(b"", "ab"));
     }
 }

@@ -1,6 +1,6 @@
 use super::*;
 use crate::berth::Berth;
-use crate::docker::fake::{Behaviour, Call, FakeEngine, Fault};
+use crate::docker::fake::{Behaviour, Call, FakeEngine, Fault, Left};
 use crate::docker::{CreateRequest, Engine, Labels, Network};
 use crate::executor::drain::KernelTraffic;
 use crate::executor::job::Turns;
@@ -76,8 +76,8 @@ fn check() -> Healthcheck {
 }
 
 /// Its daemon is killed while it starts this one.
-async fn lose_track(engine: &FakeEngine, id: &str, serves: bool) {
-    engine.fail(Call::Start, Fault::KilledMeanwhile { serves });
+async fn lose_track(engine: &FakeEngine, id: &str, left: Left) {
+    engine.fail(Call::Start, Fault::KilledMeanwhile(left));
     assert!(matches!(engine.start(id).await, Err(EngineError::Unreachable { .. })));
     engine.heal(Call::Start);
 }
@@ -91,7 +91,7 @@ async fn what_docker_lost_track_of_is_ended_before_another_starts_there() {
     let engine = FakeEngine::new();
     let tools = tools(&engine).await;
     let lost = create(&engine, 1).await;
-    lose_track(&engine, &lost, false).await;
+    lose_track(&engine, &lost, Left::Waiting).await;
     engine.remove(&lost).await.unwrap();
     assert!(engine.list(&host()).await.unwrap().is_empty(), "Docker knows nothing of it");
 
@@ -116,7 +116,7 @@ async fn what_runs_with_dockers_knowledge_and_what_is_elsewhere_stays() {
     engine.start(&known).await.unwrap();
     assert_eq!(strays(&tools, &[address()]).await, Ok(Vec::new()));
     engine.stop(&known, SECOND).await.unwrap();
-    lose_track(&engine, &known, true).await;
+    lose_track(&engine, &known, Left::Program).await;
     let elsewhere = Ipv4Addr::new(198, 18, 224, 3);
     vacate(&tools, &[elsewhere]).await.unwrap();
     assert_eq!(engine.lost_track().len(), 1);
@@ -136,7 +136,7 @@ async fn docker_silent_is_no_reason_to_end_anything() {
     let engine = FakeEngine::new();
     let tools = tools(&engine).await;
     let id = create(&engine, 1).await;
-    lose_track(&engine, &id, true).await;
+    lose_track(&engine, &id, Left::Program).await;
     engine.fail(Call::Inspect, Fault::Unreachable);
     assert!(matches!(vacate(&tools, &[address()]).await, Err(EngineError::Unreachable { .. })));
     assert_eq!(engine.lost_track().len(), 1);
@@ -164,10 +164,12 @@ async fn an_address_that_somebody_keeps_is_said_to_be_taken() {
     let tools = tools(&engine).await;
     let here_for = |time| Tools { prober: Arc::new(Squatter { gone_at: Instant::now() + time }), ..tools.clone() };
     let id = create(&engine, 1).await;
-    lose_track(&engine, &id, true).await;
+    lose_track(&engine, &id, Left::Program).await;
     vacate(&here_for(SECOND), &[address()]).await.expect("it was on its way out");
     assert_eq!(engine.lost_track(), []);
-    lose_track(&engine, &id, true).await;
+    engine.remove(&id).await.unwrap();
+    let id = create(&engine, 1).await;
+    lose_track(&engine, &id, Left::Program).await;
     let error = vacate(&here_for(FREE_LIMIT * 2), &[address()]).await.unwrap_err().to_string();
     assert!(error.starts_with("address 198.18.224.2 is taken: somebody answers there"), "{error}");
 }
