@@ -47,6 +47,9 @@ const LOOK_EVERY: Duration = Duration::from_secs(1);
 /// and the log says it each time.
 const LOOK_AGAIN_AFTER_TROUBLE: Duration = Duration::from_secs(5);
 
+/// Pause before leftovers are looked for again that could not be: a Docker that is started again takes a second or two.
+const SWEEP_AGAIN_AFTER: Duration = Duration::from_secs(2);
+
 /// How often Docker is asked how it is set: it counts all its containers and images for the answer.
 const DOCKER_SETTINGS_EVERY: Duration = Duration::from_secs(60);
 
@@ -78,6 +81,8 @@ enum Happening {
     Left(Standing),
     /// All containers of this host.
     Listed(Vec<ContainerFacts>),
+    /// Something could not be cleared away, or looked for: Docker did not answer.
+    NotCleared,
     RetryNow,
     Look,
 }
@@ -164,7 +169,8 @@ struct Agent {
     is_looking: bool,
     /// Not before.
     look_from: Instant,
-    swept: Instant,
+    /// Leftovers are not looked for before.
+    sweep_from: Instant,
     /// Rollback prepares skip gates: remembered from the message to the job.
     asked: BTreeMap<Work, (Instant, bool)>,
     events: mpsc::UnboundedSender<Happening>,
@@ -244,6 +250,7 @@ impl Agent {
             }
             Happening::Left(gone) => self.left(&gone),
             Happening::Listed(there) => self.sweep(there),
+            Happening::NotCleared => self.sweep_from = self.sweep_from.min(Instant::now() + SWEEP_AGAIN_AFTER),
             Happening::Hand(asked) => self.asked(asked).await,
             Happening::RetryNow => self.step(Event::RetryNow).await,
             Happening::Look => self.look().await,

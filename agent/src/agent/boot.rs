@@ -1,5 +1,6 @@
 //! From nothing to serving: the journal, the switch, the served containers, nginx, and only then the link.
 
+use super::layout::SWEEP_EVERY;
 use super::ready::{Heard, Word, forget_earlier_boots};
 use super::{Agent, Happening};
 use crate::docker::EngineError;
@@ -251,7 +252,7 @@ impl Agent {
             told_health: None,
             is_looking: false,
             look_from: Instant::now(),
-            swept: Instant::now(),
+            sweep_from: Instant::now() + SWEEP_EVERY,
             asked: BTreeMap::new(),
             events,
         };

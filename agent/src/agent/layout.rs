@@ -21,7 +21,7 @@ use tokio::sync::Notify;
 use tokio::time::Instant;
 
 /// How often leftovers are looked for. One listing of this host's containers each time.
-const SWEEP_EVERY: Duration = Duration::from_secs(30);
+pub(super) const SWEEP_EVERY: Duration = Duration::from_secs(30);
 
 impl Agent {
     /// The fixed addresses of a release's containers in a berth. Those of the other berths are taken as
@@ -173,7 +173,8 @@ impl Agent {
             match cleared.await {
                 Ok(()) => drop(events.send(Happening::Left(standing))),
                 Err(error) => {
-                    tracing::warn!(%error, "cannot clear a berth now; tried again when leftovers are looked for")
+                    tracing::warn!(%error, "cannot clear a berth now; tried again when leftovers are looked for");
+                    drop(events.send(Happening::NotCleared));
                 }
             }
         });
@@ -186,16 +187,18 @@ impl Agent {
 
     /// Lists this host's containers now and then, to find those that stand for nothing.
     pub(super) fn look_for_leftovers(&mut self) {
-        if self.swept.elapsed() < SWEEP_EVERY {
+        if Instant::now() < self.sweep_from {
             return;
         }
-        self.swept = Instant::now();
+        self.sweep_from = Instant::now() + SWEEP_EVERY;
         let (tools, events) = (self.tools.clone(), self.events.clone());
         let kept: BTreeSet<_> =
             self.state.standing().filter_map(|(_, standing)| self.known_addresses(standing)).flatten().collect();
         let all = self.state.addresses.all();
         tokio::spawn(async move {
-            let Ok(there) = tools.engine.list(&tools.host).await else { return };
+            let Ok(there) = tools.engine.list(&tools.host).await else {
+                return drop(events.send(Happening::NotCleared));
+            };
             let is_running = |address: &Ipv4Addr| {
                 there.iter().any(|facts| facts.condition == Condition::Running && facts.is_at(*address))
             };

@@ -257,12 +257,12 @@ impl Fleet {
             Some(Sabotage::VoteBeforeSync) => disk.trouble(|trouble| trouble.lies = true),
             Some(Sabotage::PromiseForgotten) => disk.trouble(|trouble| trouble.forgets_promises = true),
             Some(Sabotage::AcknowledgedUnproven) => proxy.believe(),
-            Some(Sabotage::CommitBeforeStored | Sabotage::NoEpochGuard | Sabotage::StraysUnseen) | None => {}
+            Some(Sabotage::CommitBeforeStored | Sabotage::NoEpochGuard | Sabotage::StraysSpared) | None => {}
         }
-        let is_blind = sabotage == Some(Sabotage::StraysUnseen);
+        let spares_strays = sabotage == Some(Sabotage::StraysSpared);
         self.checks.seen().proxies.insert(id.clone(), proxy.clone());
         self.checks.seen().engines.insert(id.clone(), fake.clone());
-        let engine = SimEngine::new(id.clone(), fake, self.checks.clone(), is_blind);
+        let engine = SimEngine::new(id.clone(), fake, self.checks.clone(), spares_strays);
         let host = Host { name: id, engine, proxy, disk, ambient };
         self.hosts.insert(name.clone(), host.clone());
         let tls = Arc::clone(&certificates.hosts[number - 1]);

@@ -29,8 +29,8 @@ pub enum Sabotage {
     AcknowledgedUnproven,
     /// Writes are not guarded by who leads.
     NoEpochGuard,
-    /// A host does not look for what its Docker lost track of.
-    StraysUnseen,
+    /// A host does nothing about what its Docker lost track of.
+    StraysSpared,
 }
 
 impl Sabotage {
@@ -41,7 +41,7 @@ impl Sabotage {
         Self::PromiseForgotten,
         Self::AcknowledgedUnproven,
         Self::NoEpochGuard,
-        Self::StraysUnseen,
+        Self::StraysSpared,
     ];
 }
 
@@ -52,7 +52,7 @@ impl Sabotage {
             let (moment, lasts, fault) = match self {
                 Self::PromiseForgotten => (Moment::Promised, Duration::from_secs(1), Fault::CrashAgent(host)),
                 Self::AcknowledgedUnproven => (Moment::Opened, Duration::from_secs(8), Fault::NginxIgnores(host)),
-                Self::StraysUnseen => {
+                Self::StraysSpared => {
                     (Moment::Opened, Duration::from_secs(1), Fault::DockerKilledStarting(host, Left::Waiting))
                 }
                 Self::VoteBeforeSync | Self::CommitBeforeStored | Self::NoEpochGuard => return,
@@ -126,7 +126,7 @@ impl Store for SabotagedStore {
             | Sabotage::VoteBeforeSync
             | Sabotage::PromiseForgotten
             | Sabotage::AcknowledgedUnproven
-            | Sabotage::StraysUnseen => {}
+            | Sabotage::StraysSpared => {}
         }
         self.inner.transact(&transaction).await
     }

@@ -150,8 +150,8 @@ fn an_acknowledgement_without_proof_is_caught() {
 }
 
 #[test]
-fn a_host_that_does_not_look_for_what_docker_lost_track_of_is_caught() {
-    caught(Sabotage::StraysUnseen, "L6:");
+fn a_host_that_spares_what_docker_lost_track_of_is_caught() {
+    caught(Sabotage::StraysSpared, "L6:");
 }
 
 #[test]
