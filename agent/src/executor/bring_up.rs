@@ -109,7 +109,7 @@ async fn make(
     step: &(dyn Fn(Step) + Send + Sync),
 ) -> Result<String, Failure> {
     if let Some(facts) = found
-        && (facts.condition == Condition::Running || start_or_remove(tools, &facts.id).await?.is_some())
+        && (facts.condition == Condition::Running || start_or_remove(tools, container, &facts.id).await?.is_some())
     {
         return Ok(facts.id.clone());
     }

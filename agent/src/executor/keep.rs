@@ -123,13 +123,13 @@ impl Keeper {
             tracing::warn!(service = %self.release.service, colour = %self.colour, container = %container.name, "making a container anew that is off its network");
             self.tools.engine.remove(&facts.id).await?;
         }
-        if found.as_ref().is_some_and(|facts| facts.condition == Condition::Running) {
-            return Ok(found.map(|facts| facts.id).unwrap_or_default());
+        if let Some(ContainerFacts { id, condition: Condition::Running, .. }) = found {
+            return Ok(id);
         }
-        self.vacate(index, container, &mut found).await?;
+        self.vacate(index, container, found.as_ref()).await?;
         tracing::info!(service = %self.release.service, colour = %self.colour, container = %container.name, "starting a container that does not run");
         if let Some(facts) = found
-            && start_or_remove(&self.tools, &facts.id).await?.is_some()
+            && start_or_remove(&self.tools, container, &facts.id).await?.is_some()
         {
             return Ok(facts.id);
         }
@@ -166,21 +166,16 @@ impl Keeper {
         &self,
         index: usize,
         container: &Container,
-        found: &mut Option<ContainerFacts>,
+        found: Option<&ContainerFacts>,
     ) -> Result<(), EngineError> {
         let lost = strays(&self.tools, &[self.addresses[index]]).await?;
         if let [stray] = &lost[..]
-            && found.as_ref().is_none_or(|facts| facts.id == stray.id)
+            && found.is_none_or(|facts| facts.id == stray.id)
             && self.answers(index, container).await
         {
             return Err(EngineError::LostTrack { occupant: stray.clone() });
         }
-        end(&self.tools, &lost).await?;
-        // It has to be made anew: what was ended past Docker is not always started again.
-        if let Some(facts) = found.take_if(|facts| lost.iter().any(|stray| stray.id == facts.id)) {
-            self.tools.engine.remove(&facts.id).await?;
-        }
-        Ok(())
+        end(&self.tools, &lost).await
     }
 
     /// As bad as it must be for what serves to be called unhealthy, and not sooner; what nobody listens behind has

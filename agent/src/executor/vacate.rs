@@ -3,6 +3,7 @@
 
 use super::job::Tools;
 use crate::docker::{Condition, ContainerFacts, EngineError, Occupant};
+use crate::release::Container;
 use std::net::Ipv4Addr;
 use std::time::Duration;
 use tokio::time::Instant;
@@ -13,6 +14,12 @@ const FREE_LIMIT: Duration = Duration::from_secs(5);
 
 /// How often that is asked.
 const FREE_PAUSE: Duration = Duration::from_millis(10);
+
+/// How often Docker is asked to start what was made before, when it refuses.
+const START_TRIES: u32 = 5;
+
+/// Between these.
+const START_PAUSE: Duration = Duration::from_millis(200);
 
 /// Ends what Docker has lost track of at these addresses, and waits until nobody answers there for it. Where there was
 /// nothing, nobody knocks: the kernel would remember for a second that nobody answers, and the first probe of what
@@ -39,19 +46,34 @@ pub async fn end(tools: &Tools, strays: &[Occupant]) -> Result<(), EngineError> 
     Ok(())
 }
 
-/// Starts a container. One that was made before may not be startable under its id any more: a start that was broken off
-/// leaves things behind in containerd and runc, which clear them away when they come to it, and sometimes never. It is
-/// ended and removed then, so that it is made anew. None: that is what happened.
-pub async fn start_or_remove(tools: &Tools, id: &str) -> Result<Option<()>, EngineError> {
-    match tools.engine.start(id).await {
-        Err(EngineError::Refused { detail, .. }) => {
-            tracing::warn!(id, detail, "a container that was made before cannot be started; it is made anew");
-            tools.engine.evict(id).await?;
-            tools.engine.remove(id).await?;
-            Ok(None)
+/// Starts a container that was made before. It may not be startable under its id any more: a start that was broken off
+/// leaves things behind in containerd and runc, which clear them away when they come to it, and sometimes never. Then it
+/// is ended and removed, to be made anew. None: that is what happened. Whatever else Docker refuses it for is tried again
+/// first, and it is never removed where it alone still holds its image.
+pub async fn start_or_remove(tools: &Tools, container: &Container, id: &str) -> Result<Option<()>, EngineError> {
+    let mut tries = 1;
+    let refusal = loop {
+        match tools.engine.start(id).await {
+            Err(EngineError::Refused { detail, .. }) if tries < START_TRIES && !is_in_its_own_way(&detail) => {
+                tries += 1;
+                tokio::time::sleep(START_PAUSE).await;
+            }
+            Err(refusal @ EngineError::Refused { .. }) => break refusal,
+            started => return started.map(Some),
         }
-        started => started.map(Some),
+    };
+    if tools.engine.image(container.pin.reference()).await?.is_none() {
+        return Err(refusal);
     }
+    tracing::warn!(id, error = %refusal, "a container that was made before cannot be started; it is made anew");
+    tools.engine.evict(id).await?;
+    tools.engine.remove(id).await?;
+    Ok(None)
+}
+
+/// Docker has no code for it, only the words of whoever found it there.
+fn is_in_its_own_way(detail: &str) -> bool {
+    ["already exists", "already in use", "file exists"].iter().any(|words| detail.contains(words))
 }
 
 /// Whoever has one of these addresses and does not run, as Docker says. Nothing to see is nothing to end: what cannot

@@ -38,9 +38,9 @@ async fn tools(engine: &FakeEngine) -> Tools {
     }
 }
 
-async fn create(engine: &FakeEngine, generation: u64) -> String {
+fn container(engine: &FakeEngine) -> Container {
     let behaviour = Behaviour { healthy_after: Some(Duration::ZERO), ..Behaviour::default() };
-    let container = Container {
+    Container {
         name: "app".to_owned(),
         image: "web:v1".to_owned(),
         pin: engine.load_image("web:v1", behaviour),
@@ -49,7 +49,11 @@ async fn create(engine: &FakeEngine, generation: u64) -> String {
         port: 8080,
         healthcheck: check(),
         stop_grace_period: SECOND,
-    };
+    }
+}
+
+async fn create(engine: &FakeEngine, generation: u64) -> String {
+    let container = container(engine);
     let labels = Labels {
         host: host(),
         service: "web".parse().unwrap(),
@@ -140,6 +144,34 @@ async fn docker_silent_is_no_reason_to_end_anything() {
     engine.fail(Call::Inspect, Fault::Unreachable);
     assert!(matches!(vacate(&tools, &[address()]).await, Err(EngineError::Unreachable { .. })));
     assert_eq!(engine.lost_track().len(), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn only_what_is_in_its_own_way_or_refused_for_long_is_made_anew_and_nothing_that_alone_holds_its_image() {
+    let engine = FakeEngine::new();
+    let tools = tools(&engine).await;
+    let container = container(&engine);
+    let refuse = |words: &str| engine.fail(Call::Start, Fault::Refuse(words.to_owned()));
+    let id = create(&engine, 1).await;
+    refuse("Internal Server Error");
+    let healed = async {
+        tokio::time::sleep(START_PAUSE * 2).await;
+        engine.heal(Call::Start);
+    };
+    let (started, ()) = tokio::join!(start_or_remove(&tools, &container, &id), healed);
+    assert_eq!((started, engine.running_at(address())), (Ok(Some(())), Some(id.clone())));
+
+    engine.kill(&id, 137, false);
+    refuse("Internal Server Error");
+    engine.forget_image(container.pin.reference());
+    assert!(start_or_remove(&tools, &container, &id).await.is_err());
+    assert_eq!(engine.listed(&host()).len(), 1, "nobody else has its image");
+
+    let again = self::container(&engine);
+    let begun = Instant::now();
+    refuse("task 1234: already exists: unknown");
+    assert_eq!(start_or_remove(&tools, &again, &id).await, Ok(None));
+    assert!(engine.listed(&host()).is_empty() && begun.elapsed() < START_PAUSE);
 }
 
 /// Somebody whom neither Docker nor /proc knows.
