@@ -1,11 +1,10 @@
 //! The struck host's dockerd dies while it starts a container, and the next one does not know that it lives.
 
 use super::case::{Begun, Case};
-use super::judge::{self, Evidence};
 use super::prepare::{Prepared, prepare};
 use super::scene::{CONVERGE_LIMIT, ChaosError, Scene};
 use super::table::Line;
-use super::trial::{text, wait_for_parts};
+use super::trial::{Done, conclude, text, wait_for_parts};
 use crate::netfleet::{Moment, NetFleetError};
 use std::time::{Duration, Instant};
 
@@ -64,21 +63,8 @@ async fn once(
         }
     }
     wait_for_parts(scene, host).await?;
-    let after = scene.at_rest().await?;
-    let converged = healed.elapsed();
-    let history = scene.history().await?;
-    let report = scene.change_of_users().await?;
-    let evidence = Evidence {
-        before: &before,
-        after: &after,
-        history: &history,
-        report: &report,
-        path: None,
-        asked: &asked,
-        code,
-        struck: scene.fleet.hosts()[host].name(),
-    };
-    Ok((judge::judge(case, &evidence, converged, faults), killed.is_lost))
+    let done = Done { before: &before, asked: &asked, code, struck: Some(host), path: None, since: healed };
+    Ok((conclude(scene, case, done, faults).await?, killed.is_lost))
 }
 
 async fn kill_container(scene: &Scene, host: usize, version: &str) -> Result<(), ChaosError> {

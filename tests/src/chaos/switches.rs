@@ -1,11 +1,10 @@
 //! Many switches and no fault: to the next version, and back to the one that stands warm.
 
 use super::case::Case;
-use super::judge::{self, Evidence};
 use super::prepare::{Prepared, prepare};
 use super::scene::{ChaosError, Scene};
 use super::table::Line;
-use super::trial::text;
+use super::trial::{Done, conclude, text};
 use std::time::Instant;
 
 pub(super) async fn run(scene: &mut Scene, case: &Case, count: usize, host: usize) -> Result<Line, ChaosError> {
@@ -29,20 +28,7 @@ pub(super) async fn run(scene: &mut Scene, case: &Case, count: usize, host: usiz
         scene.wait_seen(to).await?;
     }
     let over = Instant::now();
-    let after = scene.at_rest().await?;
-    let converged = over.elapsed();
-    let history = scene.history().await?;
-    let report = scene.change_of_users().await?;
     let asked = path.last().cloned().unwrap_or_default();
-    let evidence = Evidence {
-        before: &before,
-        after: &after,
-        history: &history,
-        report: &report,
-        path: Some(path),
-        asked: &asked,
-        code,
-        struck: "",
-    };
-    Ok(judge::judge(case, &evidence, converged, faults))
+    let done = Done { before: &before, asked: &asked, code, struck: None, path: Some(path), since: over };
+    conclude(scene, case, done, faults).await
 }

@@ -66,20 +66,41 @@ async fn struck(scene: &mut Scene, case: &Case, strike: &Strike, host: usize) ->
     let ended = tokio::time::timeout(COMMAND_LIMIT, deployment).await;
     let Ok(Ok(Ok(output))) = ended else { return Err(ChaosError::Stuck { limit: COMMAND_LIMIT }) };
     wait_for_parts(scene, host).await?;
+    let (before, code) = (&before, output.status.code());
+    let done = Done { before, asked: version, code, struck: Some(host), path: None, since: healed };
+    conclude(scene, case, done, faults).await
+}
+
+/// What was done in a case.
+pub(super) struct Done<'a> {
+    /// `bgctl status --json` before it.
+    pub(super) before: &'a Value,
+    /// The version that was asked for.
+    pub(super) asked: &'a str,
+    /// The command's exit code.
+    pub(super) code: Option<i32>,
+    /// The host that was struck.
+    pub(super) struck: Option<usize>,
+    /// See [`Evidence::path`].
+    pub(super) path: Option<Vec<String>>,
+    /// When everything was healed.
+    pub(super) since: Instant,
+}
+
+/// Waits for the fleet to be at rest, changes its users, and judges what they saw.
+pub(super) async fn conclude(
+    scene: &mut Scene,
+    case: &Case,
+    done: Done<'_>,
+    faults: Vec<String>,
+) -> Result<Line, ChaosError> {
+    let Done { before, asked, code, struck, path, since } = done;
     let after = scene.at_rest().await?;
-    let converged = healed.elapsed();
+    let converged = since.elapsed();
     let history = scene.history().await?;
     let report = scene.change_of_users().await?;
-    let evidence = Evidence {
-        before: &before,
-        after: &after,
-        history: &history,
-        report: &report,
-        path: None,
-        asked: version,
-        code: output.status.code(),
-        struck: scene.fleet.hosts()[host].name(),
-    };
+    let struck = struck.map_or("", |host| scene.fleet.hosts()[host].name());
+    let evidence = Evidence { before, after: &after, history: &history, report: &report, path, asked, code, struck };
     Ok(judge::judge(case, &evidence, converged, faults))
 }
 
