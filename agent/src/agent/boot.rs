@@ -11,7 +11,7 @@ use crate::journal::{Journal, JournalError};
 use crate::nginx::{Proxy, Readiness};
 use crate::retired::Clocks;
 use crate::session::{self, Versions};
-use crate::state::{HostState, Standing, StateError, Written};
+use crate::state::{HostState, StateError, Written};
 use crate::world::{Settings, World};
 use cutover::Incarnation;
 use cutover::ids::ServiceName;
@@ -316,12 +316,13 @@ impl Agent {
 
     /// Nobody knocks where nobody is: see [`vacate::strays`].
     async fn answers(&self, mooring: &crate::state::Mooring) -> bool {
-        let Some((_, Standing { release, .. })) = self.state.moored(mooring) else { return false };
-        let each = release.containers.iter().map(|container| async {
-            let Some(address) = self.state.addresses.get(&mooring.0, &container.name, mooring.1) else { return false };
+        let Some((_, standing)) = self.state.moored(mooring) else { return false };
+        let Some(addresses) = self.known_addresses(standing) else { return false };
+        let strays = vacate::strays(&self.tools, &addresses).await.unwrap_or_default();
+        let each = standing.release.containers.iter().zip(&addresses).map(|(container, address)| async {
             let check = &container.healthcheck;
-            let is_there = vacate::strays(&self.tools, &[address]).await.is_ok_and(|strays| !strays.is_empty());
-            is_there && self.tools.prober.probe(SocketAddrV4::new(address, check.port), check).await.is_ok()
+            let is_there = strays.iter().any(|stray| stray.address == *address);
+            is_there && self.tools.prober.probe(SocketAddrV4::new(*address, check.port), check).await.is_ok()
         });
         futures_util::future::join_all(each).await.into_iter().all(|answers| answers)
     }

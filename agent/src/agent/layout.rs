@@ -39,7 +39,7 @@ impl Agent {
         Ok(addresses)
     }
 
-    fn known_addresses(&self, standing: &Standing) -> Option<Vec<Ipv4Addr>> {
+    pub(super) fn known_addresses(&self, standing: &Standing) -> Option<Vec<Ipv4Addr>> {
         let Standing { release, berth, .. } = standing;
         let of = |name: &String| self.state.addresses.get(&release.service, name, *berth);
         release.containers.iter().map(|container| of(&container.name)).collect()

@@ -3,6 +3,7 @@
 use super::images::Images;
 use super::{Behaviour, CreateRequest, EngineError, EngineEvent, Left, Network};
 use crate::docker::{Condition, ContainerFacts, Labels, Occupant, Subnet};
+use crate::health::REFUSED;
 use cutover::ids::HostId;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::net::Ipv4Addr;
@@ -316,12 +317,12 @@ impl State {
         };
         let Life::Running { since } = container.life else { return Err("no route to host".to_owned()) };
         if port != container.port {
-            return Err("connection refused".to_owned());
+            return Err(REFUSED.to_owned());
         }
         match container.behaviour.healthy_after {
             Some(_) if container.sick => Err("503 in 0.0 ms".to_owned()),
             Some(after) if now >= since + after => Ok("200 in 0.0 ms".to_owned()),
-            Some(_) => Err("connection refused".to_owned()),
+            Some(_) => Err(REFUSED.to_owned()),
             None => Err("503 in 0.0 ms".to_owned()),
         }
     }
